@@ -1,0 +1,125 @@
+"""The few edits that every pass makes. Weights are replaced here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+
+def constant(value: ir.Value | None) -> np.ndarray | None:
+    """The array behind an initializer or a Constant node, or None when the value is computed or is a graph input.
+
+    The array may be memory-mapped or shared with the source model: never write into it.
+    """
+    if value is None or value.is_graph_input():
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def scalar(value: ir.Value | None) -> float | None:
+    """The number behind a constant of exactly one element, whatever its rank; None otherwise."""
+    array = constant(value)
+    return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
+
+
+def fresh_name(graph: ir.Graph, stem: str) -> str:
+    """``stem``, or ``stem_2``, ``stem_3`` ..., whichever no value of the graph is called."""
+    taken = graph.meta.setdefault("modelopt.names", _value_names(graph))
+    name, count = stem, 1
+    while name in taken:
+        count += 1
+        name = f"{stem}_{count}"
+    taken.add(name)
+    return name
+
+
+def add_weight(graph: ir.Graph, stem: str, array: np.ndarray, dtype: ir.DataType | None = None) -> ir.Value:
+    """A new initializer with a name of its own; the array is copied when it is not contiguous."""
+    name = fresh_name(graph, stem)
+    tensor = ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), dtype=dtype, name=name)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def replace_weight(value: ir.Value, array: np.ndarray) -> None:
+    """Give an initializer a new array, under the same name; the old tensor object is not touched."""
+    tensor = ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=value.name)
+    value.const_value = tensor
+    value.shape = ir.Shape(array.shape)
+    value.type = ir.TensorType(tensor.dtype)
+
+
+def add_node(
+    graph: ir.Graph,
+    before: ir.Node,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    *,
+    stem: str,
+    attributes: dict[str, object] | None = None,
+    domain: str = "",
+    dtype: ir.DataType | None = None,
+    shape: ir.Shape | None = None,
+) -> ir.Value:
+    """Insert a node of one output before another; returns the output, named ``stem`` or like it."""
+    node = ir.node(op_type, list(inputs), attributes or {}, domain=domain, name=fresh_name(graph, stem))
+    output = node.outputs[0]
+    output.name = fresh_name(graph, f"{stem}_out")
+    output.shape = shape
+    output.type = ir.TensorType(dtype) if dtype is not None else None
+    graph.insert_before(before, node)
+    return output
+
+
+def replace_output(old: ir.Value, new: ir.Value) -> None:
+    """Let every reader of ``old`` read ``new``; a graph output keeps its public name, type and shape."""
+    if old.is_graph_output():
+        graph = old.graph
+        assert graph is not None
+        name, kind, shape = old.name, old.type, old.shape
+        old.name = fresh_name(graph, f"{name}_before")
+        new.name, new.type, new.shape = name, kind, shape
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+
+def remove_dead(graph: ir.Graph, nodes: Sequence[ir.Node]) -> None:
+    """Remove nodes whose outputs nobody reads any more, and then their producers, one after another."""
+    pending = list(nodes)
+    while pending:
+        node = pending.pop()
+        if node.graph is None or any(out.uses() or out.is_graph_output() for out in node.outputs):
+            continue
+        producers = [p for v in node.inputs if v is not None and (p := v.producer()) is not None]
+        graph.remove(node, safe=True)
+        pending.extend(producers)
+
+
+def only_reader(value: ir.Value) -> ir.Node | None:
+    """The one node that reads ``value``, when there is exactly one use and it is not a graph output."""
+    uses = list(value.uses())
+    return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
+
+
+def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
+    """Every node of the main graph, of its subgraphs and of the model's functions."""
+    for graph in model.graphs():
+        yield from graph
+    for function in model.functions.values():
+        yield from function
+
+
+def _value_names(graph: ir.Graph) -> set[str]:
+    names = {v.name for v in graph.inputs if v.name} | set(graph.initializers)
+    for node in graph.all_nodes():
+        names |= {v.name for v in node.outputs if v.name}
+        names |= {v.name for v in node.inputs if v is not None and v.name}
+        if node.name:
+            names.add(node.name)
+        for attribute in node.attributes.values():
+            if isinstance(attribute.value, ir.Graph):
+                names |= set(attribute.value.initializers) | {v.name for v in attribute.value.inputs if v.name}
+    return names

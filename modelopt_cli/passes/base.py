@@ -72,7 +72,7 @@ class PassContext:
             UsageError: None was given.
         """
         if self.calibration is None:
-            raise PassError(
+            raise UsageError(
                 "needs calibration data", where=name, hint="--calib FILE, or data.calibration.path in the recipe"
             )
         return self.calibration

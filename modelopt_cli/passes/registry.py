@@ -19,7 +19,7 @@ BUILTIN: dict[str, str] = {
     "prune-magnitude": "modelopt_cli.passes.prune.prune_magnitude:PruneMagnitude",
     "quantize-static": "modelopt_cli.passes.quantize.quantize_static:QuantizeStatic",
     "quantize-dynamic": "modelopt_cli.passes.quantize.quantize_dynamic:QuantizeDynamic",
-    "quantize-int8": "modelopt_cli.passes.quantize.quantize_int8:QuantizeInt8",
+    "quantize": "modelopt_cli.passes.quantize.quantize:Quantize",
 }
 
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict
 
 from modelopt_cli.data.dataset import Dataset
+from modelopt_cli.errors import UsageError
 from modelopt_cli.progress import Progress, Silent
 from modelopt_cli.targets.target import Target
 

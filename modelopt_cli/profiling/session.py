@@ -1,0 +1,260 @@
+"""Sessions: the only place that imports onnxruntime, so telemetry, threads, logs and errors are settled once."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from modelopt_cli.errors import ModelError, ProviderError, UsageError
+from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, model_bytes, save_model, weight_bytes
+
+Model = Path | bytes | ir.Model
+Optimize = Literal["all", "extended", "basic", "off"]
+
+_LEVELS: Mapping[Optimize, str] = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "off": "ORT_DISABLE_ALL",
+}
+# Our word -> the runtime's names in order of preference; what the first cannot run goes to the next.
+_PROVIDERS: Mapping[str, tuple[str, ...]] = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+    "openvino": ("OpenVINOExecutionProvider", "CPUExecutionProvider"),
+}
+_EXTRAS: Mapping[str, str] = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "gpu", "openvino": "openvino"}
+
+
+class Argument(Protocol):
+    """One input or output of a session: name, ``tensor(float)``-like type, dimensions (str or None when free)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def shape(self) -> list[int | str | None]: ...
+
+
+class Session(Protocol):
+    """What we use of ``onnxruntime.InferenceSession``."""
+
+    def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]: ...
+    def get_inputs(self) -> list[Argument]: ...
+    def get_outputs(self) -> list[Argument]: ...
+    def get_providers(self) -> list[str]: ...
+    def end_profiling(self) -> str: ...
+
+
+def runtime() -> ModuleType:
+    """The onnxruntime module, imported when first asked for, with its telemetry off.
+
+    Raises:
+        UsageError: No onnxruntime is installed.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # its Linux wheels send some; after the import it is too late
+    try:
+        module = importlib.import_module("onnxruntime")
+        module.InferenceSession  # noqa: B018  wheels of two flavours that overwrote each other leave an empty package
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"onnxruntime cannot be imported: {error}", hint='pip install "modelopt-cli[cpu]"') from error
+    return module
+
+
+def available_providers() -> list[str]:
+    """The runtime's names of the providers that the installed onnxruntime was built with."""
+    names: list[str] = runtime().get_available_providers()
+    return names
+
+
+def open_session(
+    model: Model,
+    *,
+    provider: str = "cpu",
+    threads: int = 1,
+    optimize: Optimize = "all",
+    config: Mapping[str, str] | None = None,
+    optimized_path: Path | None = None,
+    arena: bool = True,
+    profile_prefix: Path | None = None,
+) -> Session:
+    """Load a model on one provider.
+
+    Args:
+        model: A path (external data is found beside it), serialized bytes, or a graph.
+        provider: ``cpu``, ``cuda``, ``tensorrt``, ``openvino`` or the runtime's own name of one.
+        threads: Threads inside an operator; 0 lets the runtime choose. Operators run one after another.
+        optimize: How much the runtime may rewrite the graph.
+        config: Session configuration entries (``session.*``), passed through.
+        optimized_path: Where the runtime writes the graph it really runs; weights above 1 GB go beside it.
+        arena: Whether the CPU allocator keeps freed memory: faster, but resident memory never shrinks.
+        profile_prefix: Profile every run; `Session.end_profiling` gives the file.
+
+    Raises:
+        UsageError: No onnxruntime, or no provider of that name.
+        ModelError: The runtime cannot load or run this model.
+        ProviderError: The provider is not installed, cannot be loaded, or took none of the nodes.
+    """
+    ort = runtime()
+    names = _provider_names(provider)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[optimize])
+    options.enable_cpu_mem_arena = arena
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if optimized_path is not None:
+        options.optimized_model_filepath = str(optimized_path)
+        if _is_large(model):
+            options.add_session_config_entry(
+                "session.optimized_model_external_initializers_file_name", f"{optimized_path.name}.data"
+            )
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_prefix)
+    for key, value in (config or {}).items():
+        options.add_session_config_entry(key, value)
+    session = _load(ort, model, options, names)
+    _check_placement(session, provider, names)
+    return session
+
+
+def placement(session: Session) -> dict[str, float]:
+    """Share of the graph's nodes that each provider took, by the runtime's own names, largest first.
+
+    Runtimes that do not say (before 1.24) are answered for by the session's first provider.
+    """
+    record = getattr(session, "get_provider_graph_assignment_info", None)
+    counts: Counter[str] = Counter()
+    for part in record() if record is not None else ():
+        counts[part.ep_name] += len(part.get_nodes())
+    total = sum(counts.values())
+    if total == 0:
+        return {session.get_providers()[0]: 1.0}
+    return {name: count / total for name, count in counts.most_common()}
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """The exceptions of onnxruntime, for an ``except`` clause around ``session.run``."""
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    found = (value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
+    return (*found, RuntimeError, ValueError)
+
+
+def one_line(error: Exception) -> str:
+    """The runtime's complaint without its codes, its C++ locations and everything after the first line."""
+    text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    return re.sub(r"^\S*/[\w./]+\.(?:cc|h):\d+ .*?\)\s(?=[A-Z])", "", text).strip()
+
+
+def _provider_names(provider: str) -> tuple[str, ...]:
+    names = _PROVIDERS.get(provider)
+    if names is None:
+        if not provider.endswith("ExecutionProvider"):
+            raise UsageError(f"no provider is called '{provider}'", hint=f"one of {', '.join(_PROVIDERS)}")
+        names = (provider,) if provider == "CPUExecutionProvider" else (provider, "CPUExecutionProvider")
+    available = available_providers()
+    if names[0] not in available:
+        version = runtime().__version__
+        raise ProviderError(
+            f"the installed onnxruntime {version} has no {names[0]} (it has {', '.join(available)})",
+            hint=_install_hint(provider),
+        )
+    return tuple(name for name in names if name in available)
+
+
+def _install_hint(provider: str) -> str:
+    extra = _EXTRAS.get(provider)
+    return f'pip install "modelopt-cli[{extra}]" in an environment of its own' if extra else "install its wheel"
+
+
+def _is_large(model: Model) -> bool:
+    if isinstance(model, bytes):
+        return False  # a protobuf in memory is below 2 GB, and so is what is made of it
+    return weight_bytes(ir.load(model) if isinstance(model, Path) else model) > EXTERNAL_DATA_ABOVE_BYTES
+
+
+def _load(ort: ModuleType, model: Model, options: Any, providers: tuple[str, ...]) -> Session:
+    where = str(model) if isinstance(model, Path) else ""
+    with _loadable(model) as source:
+        try:
+            session: Session = ort.InferenceSession(source, options, providers=list(providers))
+        except runtime_errors() as error:
+            raise _load_error(error, where, ort.__version__) from error
+    return session
+
+
+@contextlib.contextmanager
+def _loadable(model: Model) -> Iterator[str | bytes]:
+    """What the runtime takes: a path or bytes; a graph too large for bytes goes through a temporary folder."""
+    if isinstance(model, Path):
+        yield str(model)
+    elif isinstance(model, bytes):
+        yield model
+    elif weight_bytes(model) <= EXTERNAL_DATA_ABOVE_BYTES:
+        yield model_bytes(model)
+    else:
+        # A mapped weight file outlives its name on POSIX; elsewhere the leftover is not our failure.
+        with tempfile.TemporaryDirectory(prefix="modelopt-", ignore_cleanup_errors=True) as folder:
+            path = Path(folder) / "model.onnx"
+            save_model(model, path)
+            yield str(path)
+
+
+def _load_error(error: Exception, where: str, version: str) -> ModelError:
+    text, upgrade = str(error), "pip install -U onnxruntime"
+    if match := re.search(r"Fatal error: (\S+):(\w+)\(-?\d+\) is not a registered", text):
+        domain, op = match.groups()
+        message = f"operator '{op}' of domain '{domain}' is not known to onnxruntime {version}"
+        return ModelError(message, where=where, hint="custom operators need the library that defines them")
+    if match := re.search(r"No Op registered for (\S+) with domain_version of (\d+)", text):
+        message = f"operator '{match[1]}' is not in opset {match[2]} as onnxruntime {version} knows it"
+        return ModelError(message, where=where, hint=upgrade)
+    if match := re.search(r"Opset (\d+) is under development.*till opset (\d+)", text, re.DOTALL):
+        message = f"opset {match[1]} is newer than onnxruntime {version} runs ({match[2]})"
+        return ModelError(message, where=where, hint=upgrade)
+    if match := re.search(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)", text):
+        message = f"IR version {match[1]} is newer than onnxruntime {version} reads ({match[2]})"
+        return ModelError(message, where=where, hint=upgrade)
+    if match := re.search(r"Could not find an implementation for (\w+)\((\d+)\) node with name '(.*?)'", text):
+        message = f"onnxruntime {version} has no kernel for {match[1]} (opset {match[2]}) with the types of node"
+        return ModelError(f"{message} '{match[3]}'", where=where)
+    return ModelError(f"onnxruntime {version} cannot load it: {one_line(error)}", where=where)
+
+
+def _check_placement(session: Session, provider: str, names: tuple[str, ...]) -> None:
+    wanted = names[0]
+    if wanted not in session.get_providers():
+        raise ProviderError(f"{wanted} could not be loaded: {_missing_library(wanted)}", hint=_install_hint(provider))
+    shares = placement(session)
+    if shares.get(wanted, 0.0) == 0.0:
+        took = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+        raise ProviderError(f"{wanted} took none of the nodes ({took})", hint="profile it on the provider that did")
+
+
+def _missing_library(provider: str) -> str:
+    """The loader's own words: the runtime only logs them, and then silently goes on with the CPU."""
+    folder = Path(str(runtime().__file__)).parent / "capi"
+    stem = provider.removesuffix("ExecutionProvider").lower()
+    try:
+        for name in ("shared", stem):
+            ctypes.CDLL(str(folder / f"libonnxruntime_providers_{name}.so"), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        return str(error)
+    return "its library loads, but no device answers"

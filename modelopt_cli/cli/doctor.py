@@ -1,0 +1,126 @@
+"""``modelopt doctor``: what is installed, what clashes, and whether each provider really runs a model."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+from modelopt_cli import __version__
+from modelopt_cli.cli.console import print_json, print_payload
+from modelopt_cli.cli.options import Debug, Json
+from modelopt_cli.errors import ModelOptError, UsageError
+
+LIBRARIES = ("onnx", "onnx-ir", "numpy", "pydantic", "typer", "rich")
+# Most specific first: each of these wheels writes the same files, and each has the CPU provider.
+RUNTIMES = ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime")
+ONE_NODE = "agraph (float[2] x) => (float[2] y) { y = Add(x, x) }"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's answer; ``fix`` is a command to type."""
+
+    name: str
+    state: Literal["ok", "missing", "broken"]
+    detail: str
+    fix: str = ""
+
+
+def doctor(as_json: Json = False, debug: Debug = False) -> None:
+    """Check the installation: versions, clashing wheels, providers, telemetry."""
+    from modelopt_cli.cli.render import doctor_table
+
+    findings = list(examine())
+    print_json([asdict(each) for each in findings]) if as_json else print_payload(doctor_table(findings))
+    broken = [each for each in findings if each.state == "broken"]
+    if broken:
+        raise UsageError(broken[0].detail, where=broken[0].name, hint=broken[0].fix)
+
+
+def examine() -> Iterator[Finding]:
+    """Every check, in the order a person would make them."""
+    yield Finding("modelopt", "ok", __version__)
+    yield Finding("python", "ok", f"{platform.python_version()}, {sys.executable}")
+    yield from _libraries()
+    yield _runtime_wheels()
+    yield from _machine()
+    yield from _providers()
+    yield from _passes()
+
+
+def _libraries() -> Iterator[Finding]:
+    for name in LIBRARIES:
+        found = _version(name)
+        yield Finding(name, "ok", found) if found else Finding(name, "broken", "not installed", f"pip install {name}")
+
+
+def _runtime_wheels() -> Finding:
+    installed = [(name, found) for name in RUNTIMES if (found := _version(name))]
+    listing = ", ".join(f"{name} {found}" for name, found in installed)
+    if not installed:
+        return Finding("runtime", "broken", "no onnxruntime is installed", 'pip install "modelopt-cli[cpu]"')
+    if len(installed) > 1:
+        names = " ".join(name for name, _ in installed)
+        keep, at = installed[0]
+        fix = f"pip uninstall -y {names} && pip install {keep}=={at}"
+        return Finding("runtime", "broken", f"wheels that overwrite each other: {listing}", fix)
+    return Finding("runtime", "ok", listing)
+
+
+def _machine() -> Iterator[Finding]:
+    from modelopt_cli.targets.detect import detect_isa
+
+    yield Finding("cpu", "ok", f"{platform.machine()}, {detect_isa()}, {len(os.sched_getaffinity(0))} cores usable")
+
+
+def _providers() -> Iterator[Finding]:
+    from modelopt_cli.profiling.session import available_providers
+
+    try:
+        names = available_providers()
+    except UsageError as error:
+        keep = next((f"{name}=={found}" for name in RUNTIMES if (found := _version(name))), '"modelopt-cli[cpu]"')
+        yield Finding("onnxruntime", "broken", error.message, f"pip install --force-reinstall --no-deps {keep}")
+        return
+    for name in names:
+        if name.endswith("ExecutionProvider") and name != "AzureExecutionProvider":  # that one calls a web service
+            yield _one_node(name)
+    yield Finding("telemetry", "ok", "modelopt has none; onnxruntime's is off (ORT_DISABLE_TELEMETRY=1)")
+
+
+def _one_node(provider: str) -> Finding:
+    import numpy as np
+    import onnx
+
+    from modelopt_cli.profiling.session import open_session, runtime_errors
+
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {ONE_NODE}')
+    try:
+        session = open_session(model.SerializeToString(), provider=provider)
+        (result,) = session.run(None, {"x": np.ones(2, np.float32)})
+    except ModelOptError as error:
+        return Finding(provider, "missing", error.message, error.hint)
+    except runtime_errors() as error:
+        return Finding(provider, "missing", str(error).splitlines()[0])
+    right = result.tolist() == [2.0, 2.0]
+    return Finding(provider, "ok" if right else "broken", "runs a model" if right else "computes wrong numbers")
+
+
+def _passes() -> Iterator[Finding]:
+    from modelopt_cli.passes.registry import BrokenPlugin, all_passes
+
+    for each in all_passes():
+        if isinstance(each, BrokenPlugin):
+            yield Finding(f"pass {each.name}", "missing", each.reason)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,109 @@
+"""Model names on the command line: paths and ``-``; where a result goes, and what it must never overwrite."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelopt_cli.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from modelopt_cli.graph.io import SourceModel
+
+PIPE = "-"
+REPORT_SUFFIXES = (".json", ".md")
+
+
+def read_model(name: str) -> SourceModel:
+    """The model called ``name``: a path, or ``-`` for stdin. Other pipes (``<(command)``) are read like stdin.
+
+    Raises:
+        ModelError: As `graph.io.load_model`.
+        UsageError: ``-`` with a terminal as stdin.
+    """
+    from modelopt_cli.graph.io import load_model, parse_model
+
+    if name == PIPE:
+        if sys.stdin.isatty():
+            raise UsageError("stdin is a terminal", where=PIPE, hint="pipe a model in, or give its path")
+        return parse_model(sys.stdin.buffer.read())
+    path = Path(name)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return parse_model(path.read_bytes(), name)
+    return load_model(path)
+
+
+def refuse_two_pipes(*names: str | None) -> None:
+    """Stdin holds one model.
+
+    Raises:
+        UsageError: ``-`` occurs twice.
+    """
+    if sum(name == PIPE for name in names) > 1:
+        raise UsageError("stdin can hold one model only", where=PIPE, hint="give the other one as a path")
+
+
+def output_path(source: str, output: str | None, recipe: str) -> Path | None:
+    """Where the result goes; None is stdout. Without ``-o``: ``<stem>.<recipe>.onnx`` beside the source, or stdout for stdin.
+
+    Raises:
+        UsageError: Stdout is a terminal, or there is no name to derive one from.
+    """
+    if output is None and source != PIPE:
+        return Path(source).with_name(f"{Path(source).name.removesuffix('.onnx')}.{recipe}.onnx")
+    if output is None or output == PIPE:
+        if sys.stdout.isatty():
+            raise UsageError("a model is not written to a terminal", where="-o", hint="give -o FILE, or pipe it on")
+        return None
+    return Path(output)
+
+
+def check_outputs(source: str, **outputs: Path | None) -> None:
+    """Check every file the run will write: writable, a plain file, not the source, no two the same.
+
+    Args:
+        source: The model as the user named it.
+        outputs: Flag (``output``, ``report``, ``depfile``) -> path, None where nothing is written.
+
+    Raises:
+        UsageError: With the flag's path as its place.
+    """
+    from modelopt_cli.graph.io import check_writable
+
+    seen: dict[Path, str] = {}
+    for flag, path in outputs.items():
+        if path is None:
+            continue
+        check_writable(path)
+        if path.exists() and not path.is_file():
+            raise UsageError(
+                "is a device or a pipe, which a rename would replace", where=str(path), hint="use - for stdout"
+            )
+        if source != PIPE and path.exists() and Path(source).exists() and path.samefile(source):
+            raise UsageError(
+                "is the source, which is never overwritten", where=str(path), hint=f"give another --{flag}"
+            )
+        other = seen.setdefault(path.resolve(), flag)
+        if other != flag:
+            raise UsageError(f"--{other} and --{flag} name the same file", where=str(path))
+
+
+def check_report_suffix(path: Path | None) -> None:
+    """Refuse a report format that does not exist.
+
+    Raises:
+        UsageError: The suffix is neither ``.json`` nor ``.md``.
+    """
+    if path is not None and path.suffix not in REPORT_SUFFIXES:
+        raise UsageError(f"no report format has the suffix '{path.suffix}'", where=str(path), hint="use .json or .md")
+
+
+def require_file(name: str, what: str) -> None:
+    """Refuse a missing file before anything slow is imported.
+
+    Raises:
+        ModelError: There is no file called so.
+    """
+    if name != PIPE and not Path(name).exists():
+        raise ModelError("no such file", where=name, hint=f"it is the {what}")

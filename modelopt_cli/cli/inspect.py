@@ -1,0 +1,59 @@
+"""``modelopt inspect``: what is in a model, without running it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.cli.console import print_json, print_payload
+from modelopt_cli.cli.files import read_model, refuse_two_pipes
+from modelopt_cli.cli.options import Debug, Json, ModelsArgument
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from modelopt_cli.graph.io import SourceModel
+
+
+def inspect(models: ModelsArgument, as_json: Json = False, debug: Debug = False) -> None:
+    """Show inputs, outputs, operators, sizes and types; several models side by side."""
+    from modelopt_cli.cli.render import inspection
+
+    refuse_two_pipes(*models)
+    facts = [describe(read_model(name)) for name in models]
+    if as_json:
+        print_json(facts if len(facts) > 1 else facts[0])
+    else:
+        print_payload(*inspection(facts))
+
+
+def describe(source: SourceModel) -> dict[str, Any]:
+    """A model as data: its interface and `report.model.ModelStats`."""
+    from modelopt_cli.graph.stats import model_stats
+
+    graph = source.model.graph
+    stats = model_stats(source.model, source.file_bytes)
+    return {
+        "model": source.label,
+        "sha256": source.sha256,
+        "producer": " ".join(filter(None, (source.model.producer_name, source.model.producer_version))),
+        "opsets": dict(source.model.opset_imports),
+        "inputs": [_value(each) for each in graph.inputs if each.name not in graph.initializers],
+        "outputs": [_value(each) for each in graph.outputs],
+        **asdict(stats),
+        "sparsity": stats.sparsity,
+        "external_data": source.uses_external_data,
+        "metadata": dict(source.model.metadata_props),
+    }
+
+
+def _value(value: ir.Value) -> dict[str, Any]:
+    shape = None if value.shape is None else [d if isinstance(d, int) else d.value for d in value.shape]
+    return {"name": value.name, "type": _type_name(value), "shape": shape}
+
+
+def _type_name(value: ir.Value) -> str:
+    if value.dtype is None:
+        return str(value.type)  # a sequence, a map, an optional
+    name = value.dtype.name.lower()
+    return {"float": "float32", "double": "float64"}.get(name, name)

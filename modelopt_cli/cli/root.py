@@ -1,0 +1,54 @@
+"""The Typer application: the group that holds the error boundary, and the table of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from modelopt_cli import __version__
+from modelopt_cli.cli import doctor, inspect, passes
+from modelopt_cli.cli.boundary import boundary
+from modelopt_cli.cli.options import DEBUG_KEY
+
+EPILOG = "A model is a path, or - for stdin or stdout. Exit codes, recipes and examples: the README."
+
+
+class BoundedGroup(TyperGroup):
+    """The top group; every command runs inside the boundary, also under typer's CliRunner."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with boundary(lambda: bool(ctx.meta.get(DEBUG_KEY))):
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=BoundedGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: half the start-up time, and it is the same in a pipe
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"modelopt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Make any ONNX model smaller and faster, and prove it."""
+
+
+app.command("inspect")(inspect.inspect)
+app.command("passes")(passes.passes)
+
+app.command("doctor")(doctor.doctor)

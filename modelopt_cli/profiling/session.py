@@ -134,6 +134,23 @@ def open_session(
     return session
 
 
+def run(session: Session, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> list[np.ndarray]:
+    """One run, with the runtime's complaint in one line when it fails.
+
+    Args:
+        session: An open session.
+        feeds: Arrays by input name; more than the session's inputs is an error.
+        outputs: Names to compute; None for all, in the model's order.
+
+    Raises:
+        ModelError: Wrong shapes or types, or an operator that fails on these values.
+    """
+    try:
+        return session.run(outputs, feeds)
+    except runtime_errors() as error:
+        raise ModelError(f"fails when it runs: {one_line(error)}") from error
+
+
 def placement(session: Session) -> dict[str, float]:
     """Share of the graph's nodes that each provider took, by the runtime's own names, largest first.
 

@@ -5,77 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from modelopt_cli.graph.stats import ModelStats
+from modelopt_cli.profiling.audit import Audit
+from modelopt_cli.profiling.statistics import Latency, LatencyComparison
+
+__all__ = [
+    "SCHEMA",
+    "Accuracy",
+    "Audit",
+    "Fidelity",
+    "Gate",
+    "Latency",
+    "LatencyComparison",
+    "ModelStats",
+    "Notice",
+    "OutputAgreement",
+    "RunReport",
+    "SkipReport",
+    "StepReport",
+]
+
 SCHEMA = "modelopt.report/1"
-
-
-@dataclass(frozen=True)
-class ModelStats:
-    """Size and shape of one model.
-
-    Attributes:
-        file_bytes: Bytes on disk, external data included.
-        parameters: Elements of all float and quantized weight initializers (scales and zero points left out).
-        nonzero_parameters: Those that are not zero (for a quantized weight: not its zero point).
-        nodes: Nodes of the main graph and of all subgraphs; Constant nodes count.
-        ops: Count by operator type, most frequent first.
-        opset: Version of the default domain.
-        weight_bytes_by_dtype: ``{"float32": ..., "int8": ...}``.
-    """
-
-    file_bytes: int
-    parameters: int
-    nonzero_parameters: int
-    nodes: int
-    ops: dict[str, int]
-    opset: int
-    ir_version: int
-    weight_bytes_by_dtype: dict[str, int]
-
-    @property
-    def sparsity(self) -> float:
-        """Share of parameters that are zero."""
-        return 1 - self.nonzero_parameters / self.parameters if self.parameters else 0.0
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Run time of one model, milliseconds per run."""
-
-    median_ms: float
-    mean_ms: float
-    min_ms: float
-    stdev_ms: float
-    p90_ms: float
-    p95_ms: float
-    p99_ms: float
-    runs: int
-
-
-@dataclass(frozen=True)
-class LatencyComparison:
-    """Two models timed in alternation on one provider.
-
-    Attributes:
-        ratio: Result's time as a share of the original's, from per-round ratios.
-        ratio_low: Lower end of the 95 % interval of ``ratio``.
-        ratio_high: Upper end.
-        significant: Whether the interval excludes 1.
-    """
-
-    provider: str
-    threads: int
-    batch: int
-    shapes: dict[str, list[int]]
-    original: Latency
-    result: Latency
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-
-    @property
-    def significant(self) -> bool:
-        """Whether 1.0 lies outside of the interval."""
-        return not self.ratio_low <= 1.0 <= self.ratio_high
 
 
 @dataclass(frozen=True)
@@ -143,23 +93,6 @@ class StepReport:
     nodes_before: int
     nodes_after: int
     details: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What the target really runs of the result, read off the graph that the runtime optimized.
-
-    Attributes:
-        integer_mac_share: Share of multiply-accumulates in integer kernels, of all MACs of the original.
-        integer_ops: Integer kernels by type.
-        float_ops: The costly operators that stayed float (Conv, MatMul, Gemm, ...), by type.
-        leftover_qdq: QuantizeLinear and DequantizeLinear nodes that still run.
-    """
-
-    integer_mac_share: float
-    integer_ops: dict[str, int]
-    float_ops: dict[str, int]
-    leftover_qdq: int
 
 
 @dataclass(frozen=True)

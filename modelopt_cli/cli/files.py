@@ -45,7 +45,9 @@ def refuse_two_pipes(*names: str | None) -> None:
 
 
 def output_path(source: str, output: str | None, recipe: str) -> Path | None:
-    """Where the result goes; None is stdout. Without ``-o``: ``<stem>.<recipe>.onnx`` beside the source, or stdout for stdin.
+    """Where the result goes; None is stdout.
+
+    Without ``-o`` that is ``<stem>.<recipe>.onnx`` beside the source, or stdout when the source is stdin.
 
     Raises:
         UsageError: Stdout is a terminal, or there is no name to derive one from.

@@ -36,9 +36,7 @@ OptionalRecipe = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override the recipe: seed=1, steps.fuse.<option>=... (repeatable)."
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe: steps.PASS.OPTION=VALUE (repeatable)."),
 ]
 Calibration = Annotated[
     str | None,
@@ -73,13 +71,11 @@ Debug = Annotated[
 ]
 AllowRandom = Annotated[
     bool,
-    typer.Option(
-        "--allow-random-calibration", help="Calibrate on random data when there is none; says so in the report."
-    ),
+    typer.Option("--allow-random-calibration", help="Calibrate on random data; stamped in the report."),
 ]
 Depfile = Annotated[
     Path | None,
-    typer.Option("--depfile", metavar="FILE", help="Write a Makefile rule: the output and what it was made from."),
+    typer.Option("--depfile", metavar="FILE", help="Write a Makefile rule of what was read."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")]
 StrictOutput = Annotated[

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -110,8 +111,9 @@ def short_names(labels: Sequence[str]) -> list[str]:
     """Paths without the folders that all of them share, so that a column head says where they differ."""
     if len(labels) < 2:
         return list(labels)
-    shared = os.path.commonprefix(labels).rpartition("/")[0]
-    return [label.removeprefix(f"{shared}/") if shared else label for label in labels]
+    parts = [PurePath(label).parts[:-1] for label in labels]
+    shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False)))
+    return [str(PurePath(*PurePath(label).parts[shared:])) for label in labels]
 
 
 def _operators(models: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> RenderableType:

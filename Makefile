@@ -1,0 +1,51 @@
+# The one door for people and for CI. Needs python3 (3.11 or newer), make and a package index.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := demo-out
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint check bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## Create .venv and install modelopt with its development tools
+
+# The stamp is newer than pyproject.toml once all is installed, so the other targets start at once.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "modelopt needs Python 3.11 or newer: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -e ".[cpu,images]" --group dev
+	@touch $@
+
+demo: $(READY) ## Compress a trained sample model to int8 and print the report
+	@mkdir -p $(DEMO)
+	$(BIN)/modelopt compress sample_models/digits_resnet/model.onnx --recipe int8 \
+	  --calib sample_models/digits_resnet/calib.npz --eval sample_models/eval.npz \
+	  -o $(DEMO)/digits_resnet.int8.onnx --report $(DEMO)/report.md
+
+test: $(READY) ## Run the fast tests (under 5 minutes)
+	$(PYTEST) -n 2 -m "not slow and not providers"
+
+test-all: $(READY) ## Run every test, the slow ones too
+	$(PYTEST) -n 2
+
+lint: $(READY) ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test ## Everything that must hold before a commit
+
+bench: $(READY) ## Measure start-up and the rest; prints figures, asserts nothing
+	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+clean: ## Remove what the other targets made, but for .venv
+	rm -rf $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

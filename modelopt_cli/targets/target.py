@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from modelopt_cli.errors import UsageError
 
 Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
 Isa = Literal["avx2", "avx512", "avx512_vnni", "avx_vnni", "arm64", "arm64_dotprod", "none"]
@@ -25,3 +27,40 @@ class Target:
     isa: Isa = "avx512_vnni"
     dialect: Dialect = "onnxruntime"
     max_opset: int | None = None
+
+
+def resolve_target(
+    provider: Provider = "cpu",
+    isa: Isa | Literal["auto"] = "auto",
+    dialect: Dialect | None = None,
+    max_opset: int | None = None,
+) -> Target:
+    """The target a recipe means.
+
+    Args:
+        provider: Execution provider.
+        isa: ``auto`` is this machine's for providers that run on a CPU, and ``none`` for the others.
+        dialect: None is ``onnxruntime`` for its own CPU and CUDA providers, ``onnx`` for engines behind it.
+        max_opset: Never write a newer opset than this.
+
+    Raises:
+        UsageError: The provider or the instruction set is unknown, or they contradict each other.
+    """
+    _check("provider", provider, get_args(Provider))
+    _check("isa", isa, ("auto", *get_args(Isa)))
+    on_cpu = provider in ("cpu", "openvino")
+    if not on_cpu and isa not in ("auto", "none"):
+        raise UsageError(f"provider '{provider}' does not run on isa '{isa}'", hint="leave isa out")
+    if dialect is None:
+        dialect = "onnxruntime" if provider in ("cpu", "cuda") else "onnx"
+    if isa == "auto":
+        # Imported now: detection reads files of the machine, which a target given in full never needs.
+        from modelopt_cli.targets.detect import detect_isa
+
+        isa = detect_isa() if on_cpu else "none"
+    return Target(provider, isa, dialect, max_opset)
+
+
+def _check(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"unknown {what} '{value}'", hint=f"one of {', '.join(known)}")

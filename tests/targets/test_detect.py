@@ -1,0 +1,28 @@
+"""The instruction set follows from what the kernel says."""
+
+from pathlib import Path
+
+import pytest
+
+from modelopt_cli.targets.detect import detect_isa
+
+
+@pytest.mark.parametrize(
+    ("machine", "text", "isa"),
+    [
+        ("x86_64", "flags\t: fpu avx avx2 avx512f avx512bw avx512_vnni", "avx512_vnni"),
+        ("x86_64", "flags : avx2 avx_vnni", "avx_vnni"),
+        ("x86_64", "flags : avx2 avx512f avx512bw", "avx512"),
+        ("x86_64", "flags : avx2", "avx2"),
+        ("aarch64", "Features\t: fp asimd", "arm64"),
+        ("aarch64", "Features : fp asimd asimddp", "arm64_dotprod"),
+        ("arm64", None, "arm64_dotprod"),
+        ("AMD64", None, "avx2"),
+        ("riscv64", "isa : rv64", "none"),
+    ],
+)
+def test_detect(tmp_path: Path, machine: str, text: str | None, isa: str):
+    path = tmp_path / "cpuinfo"
+    if text is not None:
+        path.write_text(f"processor : 0\n{text}\n")
+    assert detect_isa(path, machine) == isa

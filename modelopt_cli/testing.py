@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from modelopt_cli.data.dataset import Dataset, Sample
+from modelopt_cli.errors import DataError
 from modelopt_cli.graph.edit import all_nodes
 from modelopt_cli.graph.io import model_bytes
 from modelopt_cli.passes.base import Pass, PassContext, PassResult
@@ -139,6 +140,7 @@ class ArrayDataset:
         self._length = lengths.pop()
         self.labels = labels
         self.source = source
+        self.batch_size = 1
 
     def __len__(self) -> int:
         return self._length
@@ -153,6 +155,14 @@ class ArrayDataset:
         rows = np.arange(count) * self._length // max(count, 1)
         labels = None if self.labels is None else self.labels[rows]
         return ArrayDataset({name: array[rows] for name, array in self._arrays.items()}, labels, self.source)
+
+    def extra(self, name: str) -> np.ndarray:
+        """Arrays in memory have no members but the inputs.
+
+        Raises:
+            DataError: Always.
+        """
+        raise DataError(f"has no member '{name}'", where=self.source)
 
     def digest(self) -> str:
         """Hex sha256 over names, types, shapes and bytes."""

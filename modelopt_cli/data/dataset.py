@@ -8,7 +8,10 @@ from typing import Protocol
 import numpy as np
 
 Sample = Mapping[str, np.ndarray]
-"""One sample: model input name -> array with a leading batch dimension of 1."""
+"""One step of a dataset: model input name -> array whose first axis holds `Dataset.batch_size` samples (normally 1)."""
+
+LABEL_NAMES = ("labels", "label", "y")
+"""Member names that hold ground truth, unless the model takes an input of that name."""
 
 
 class Dataset(Protocol):
@@ -17,6 +20,8 @@ class Dataset(Protocol):
     Attributes:
         source: What the user called it, for messages and the report.
         labels: Ground truth with the sample as first axis, or None.
+        batch_size: Samples per step of the iteration. It is 1 but for models whose batch dimension is fixed to another
+            number; then the last step repeats its last sample to be full, and whoever counts leaves the repeats out.
     """
 
     @property
@@ -25,7 +30,12 @@ class Dataset(Protocol):
     @property
     def labels(self) -> np.ndarray | None: ...
 
-    def __len__(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+
+    def __len__(self) -> int:
+        """The number of samples (not of steps)."""
+        ...
 
     def __iter__(self) -> Iterator[Sample]: ...
 
@@ -33,6 +43,19 @@ class Dataset(Protocol):
         """At most ``count`` samples, spread evenly over the whole; the same ones each time."""
         ...
 
+    def extra(self, name: str) -> np.ndarray:
+        """All of a member that is not a model input (``boxes``), the sample as first axis.
+
+        Raises:
+            DataError: There is no such member.
+        """
+        ...
+
     def digest(self) -> str:
         """Hex sha256 of the content, for caches and provenance."""
         ...
+
+
+def spread(total: int, count: int) -> np.ndarray:
+    """Indices of ``count`` out of ``total`` samples: sorted, distinct, evenly spaced, the first one included."""
+    return np.arange(total) if count >= total else np.arange(count) * total // count

@@ -1,0 +1,108 @@
+"""Ranges and channel statistics of a model's tensors, over a stream of samples, in memory that stays flat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+
+from modelopt_cli.calibration.channels import ChannelAccumulator
+from modelopt_cli.calibration.observers import make_observer
+from modelopt_cli.calibration.probe import probe_in_groups
+from modelopt_cli.calibration.ranges import ChannelStats, ObserverName, ObserverOptions, Range
+from modelopt_cli.data.dataset import Dataset
+from modelopt_cli.progress import Progress, Silent
+
+MAX_MEMORY_MB = 256.0
+
+
+def collect_ranges(
+    model: ir.Model,
+    tensors: Sequence[str],
+    dataset: Dataset,
+    *,
+    observer: ObserverName | Mapping[str, ObserverName] = "minmax",
+    options: ObserverOptions | None = None,
+    threads: int = 1,
+    max_memory_mb: float = MAX_MEMORY_MB,
+    progress: Progress | None = None,
+) -> dict[str, Range]:
+    """The range of each tensor over all samples of a dataset that fits the model (see `data.bind`).
+
+    Args:
+        model: The model in float; it is not edited.
+        tensors: Names of values of the main graph: inputs, node outputs or initializers.
+        dataset: Samples; gone through once per group of tensors.
+        observer: How a range follows from the values; one for all, or by tensor (``minmax`` for those left out).
+        options: Settings of the observers.
+        threads: Threads of the runtime.
+        max_memory_mb: Bound on the tensors of one sample held at once; above it they are collected group by group.
+        progress: Where to say how far it is.
+
+    Returns:
+        Ranges in the order of ``tensors``. They do not depend on the grouping, nor (but for ``moving-average``) on the
+        order of the samples or on how they are cut into batches.
+
+    Raises:
+        ModelError: There is no such tensor, or the runtime cannot load the model.
+        DataError: The data set is empty, damaged, not finite, or the model does not run on it.
+    """
+    settings = options or ObserverOptions()
+    names = list(dict.fromkeys(tensors))
+    chosen = (
+        dict.fromkeys(names, observer) if isinstance(observer, str) else {n: observer.get(n, "minmax") for n in names}
+    )
+    observers = {name: make_observer(chosen[name], settings) for name in names}
+    found = probe_in_groups(
+        model,
+        names,
+        dataset,
+        threads=threads,
+        max_memory_mb=max_memory_mb,
+        progress=progress or Silent(),
+        label="calibrating",
+    )
+    for name, array in found:
+        observers[name].update(array)
+    return {name: observers[name].range() for name in names}
+
+
+def collect_channel_stats(
+    model: ir.Model,
+    tensors: Sequence[str],
+    dataset: Dataset,
+    axis: int | Mapping[str, int],
+    *,
+    threads: int = 1,
+    max_memory_mb: float = MAX_MEMORY_MB,
+    progress: Progress | None = None,
+) -> dict[str, ChannelStats]:
+    """Extremes and the first two moments of each channel of each tensor, for bias correction and equalization.
+
+    Args:
+        model: The model in float; it is not edited.
+        tensors: Names of values of the main graph.
+        dataset: Samples; gone through once per group of tensors.
+        axis: Which axis counts channels (1 for images, -1 for tokens); one for all, or by tensor.
+        threads: Threads of the runtime.
+        max_memory_mb: As in `collect_ranges`.
+        progress: Where to say how far it is.
+
+    Raises:
+        ModelError: There is no such tensor, or the runtime cannot load the model.
+        DataError: The data set is empty, damaged, not finite, or the model does not run on it.
+    """
+    names = list(dict.fromkeys(tensors))
+    accumulators = {name: ChannelAccumulator(axis if isinstance(axis, int) else axis[name]) for name in names}
+    found = probe_in_groups(
+        model,
+        names,
+        dataset,
+        threads=threads,
+        max_memory_mb=max_memory_mb,
+        progress=progress or Silent(),
+        label="collecting statistics",
+    )
+    for name, array in found:
+        accumulators[name].update(array)
+    return {name: accumulators[name].stats() for name in names}

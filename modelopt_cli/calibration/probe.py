@@ -1,0 +1,148 @@
+"""Look inside of a running model: a session whose outputs are the tensors that are asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from modelopt_cli.data.dataset import Dataset, Sample
+from modelopt_cli.errors import DataError, ModelError
+from modelopt_cli.graph.edit import constant
+from modelopt_cli.profiling.session import Session, one_line, open_session, runtime_errors
+from modelopt_cli.progress import Progress
+
+BYTES_PER_VALUE = 4
+
+
+class Probe:
+    """Runs a model and hands out some of its tensors, sample by sample.
+
+    Args:
+        model: Any model; it is not edited.
+        tensors: Names of values of the main graph; a graph input is handed through.
+        threads: Threads of the session.
+
+    Raises:
+        ModelError: There is no such tensor, or the model does not load.
+    """
+
+    def __init__(self, model: ir.Model, tensors: Sequence[str], threads: int = 1) -> None:
+        inputs = {value.name for value in model.graph.inputs}
+        self._fed = [name for name in tensors if name in inputs]
+        self._computed = [name for name in tensors if name not in inputs]
+        self._session: Session | None = None
+        if self._computed:
+            self._session = open_session(_with_outputs(model, self._computed), threads=threads, arena=False)
+
+    def run(self, sample: Sample) -> dict[str, np.ndarray]:
+        """Tensor name -> array for one step of a dataset.
+
+        Raises:
+            DataError: The model cannot run on the sample.
+        """
+        found = {name: sample[name] for name in self._fed}
+        if self._session is not None:
+            found |= zip(self._computed, run_session(self._session, self._computed, sample), strict=True)
+        return found
+
+
+def run_session(session: Session, outputs: Sequence[str] | None, sample: Sample) -> list[np.ndarray]:
+    """Run one step of a dataset; what the runtime says against it becomes a `DataError`."""
+    try:
+        return session.run(outputs, dict(sample))
+    except runtime_errors() as error:
+        shapes = ", ".join(f"'{name}' {array.dtype}{list(array.shape)}" for name, array in sample.items())
+        raise DataError(f"the model does not run on {shapes}: {one_line(error)}") from error
+
+
+def probe_in_groups(
+    model: ir.Model,
+    tensors: Sequence[str],
+    dataset: Dataset,
+    *,
+    threads: int,
+    max_memory_mb: float,
+    progress: Progress,
+    label: str,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Every wanted tensor of every sample, as (name, array), within a bound on what is held at once.
+
+    Tensors are cut into groups whose sizes, measured on the first sample, add up to the bound; the data is gone
+    through once per group. Arrays are dropped as soon as the caller asks for the next.
+
+    Raises:
+        ModelError: There is no such tensor, or the model does not load.
+        DataError: The data set is empty, or a sample is bad.
+    """
+    constants = {name: array for name in tensors if (array := _constant(model, name)) is not None}
+    yield from constants.items()
+    groups = _groups(_sizes(model, [n for n in tensors if n not in constants], dataset, threads), max_memory_mb)
+    with progress.task(label, len(dataset) * len(groups)) as advance:
+        for group in groups:
+            probe = Probe(model, group, threads)
+            remaining = len(dataset)
+            for sample in dataset:
+                valid = min(dataset.batch_size, remaining)
+                found = probe.run(sample)
+                for name in group:
+                    yield name, without_repeats(found.pop(name), dataset.batch_size, valid)
+                remaining -= valid
+                advance(valid)
+
+
+def without_repeats(array: np.ndarray, batch: int, valid: int) -> np.ndarray:
+    """An array of a fixed batch without the repeated samples that filled it up."""
+    return array[:valid] if valid < batch and array.shape[:1] == (batch,) else array
+
+
+def _groups(sizes: Mapping[str, float], max_memory_mb: float) -> list[list[str]]:
+    groups: list[list[str]] = []
+    held = math.inf
+    for name, size in sizes.items():
+        held += size
+        if held > max_memory_mb * 2**20:
+            groups.append([])
+            held = size
+        groups[-1].append(name)
+    return groups
+
+
+def _sizes(model: ir.Model, tensors: Sequence[str], dataset: Dataset, threads: int) -> dict[str, float]:
+    """Bytes of each tensor on the first sample: a run in which every wanted tensor is asked for its shape alone."""
+    sample = next(iter(dataset), None)
+    if sample is None:
+        raise DataError("holds no samples", where=dataset.source)
+    inputs = {value.name for value in model.graph.inputs}
+    computed = [name for name in tensors if name not in inputs]
+    sizes = {name: float(sample[name].nbytes) for name in tensors if name in inputs}
+    if computed:
+        session = open_session(_with_outputs(model, computed, shapes_only=True), threads=threads, arena=False)
+        shapes = run_session(session, None, sample)
+        sizes |= {n: float(np.prod(s) * BYTES_PER_VALUE) for n, s in zip(computed, shapes, strict=True)}
+    return {name: sizes[name] for name in tensors}
+
+
+def _with_outputs(model: ir.Model, tensors: Sequence[str], *, shapes_only: bool = False) -> ir.Model:
+    clone = model.clone()
+    values = {value.name: value for node in clone.graph for value in node.outputs}
+    missing = next((name for name in tensors if name not in values), None)
+    if missing is not None:
+        raise ModelError(f"the graph has no tensor '{missing}'")
+    wanted = [values[name] for name in tensors]
+    clone.graph.outputs.clear()
+    if shapes_only:
+        nodes = [ir.node("Shape", [value]) for value in wanted]
+        for index, node in enumerate(nodes):
+            node.outputs[0].name = f"modelopt.shape.{index}"
+            node.outputs[0].type = ir.TensorType(ir.DataType.INT64)
+        clone.graph.extend(nodes)
+        wanted = [node.outputs[0] for node in nodes]
+    clone.graph.outputs.extend(wanted)
+    return clone
+
+
+def _constant(model: ir.Model, name: str) -> np.ndarray | None:
+    return constant(model.graph.initializers.get(name))

@@ -62,8 +62,6 @@ def _cpu(activation: IntegerType, why: str, *, reduce_range: bool = False) -> Sc
 
 _FULL = "U8 activations x S8 weights: one instruction per four products (VNNI), no saturation"
 _REDUCED = "U8 x S8 with 7-bit weights: without VNNI, vpmaddubsw sums pairs in 16 bits, which full range saturates"
-    "U8 x S8 with 7-bit weights: vpmaddubsw of CPUs without VNNI sums pairs in 16 bits, which full range saturates"
-)
 _ARM = "S8 x S8: what the SDOT and i8mm kernels of MLAS take"
 
 _CPU_SCHEMES: dict[Isa, Scheme] = {

@@ -166,6 +166,21 @@ def placement(session: Session) -> dict[str, float]:
     return {name: count / total for name, count in counts.most_common()}
 
 
+@contextlib.contextmanager
+def loadable(model: Model) -> Iterator[Path | bytes]:
+    """A model as the runtime takes it; a graph too large for bytes goes through a temporary file."""
+    if not isinstance(model, ir.Model):
+        yield model
+    elif weight_bytes(model) <= EXTERNAL_DATA_ABOVE_BYTES:
+        yield model_bytes(model)
+    else:
+        # A mapped weight file outlives its name on POSIX; elsewhere the leftover is not our failure.
+        with tempfile.TemporaryDirectory(prefix="modelopt-", ignore_cleanup_errors=True) as folder:
+            path = Path(folder) / "model.onnx"
+            save_model(model, path)
+            yield path
+
+
 def runtime_errors() -> tuple[type[Exception], ...]:
     """The exceptions of onnxruntime, for an ``except`` clause around ``session.run``."""
     state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
@@ -209,29 +224,13 @@ def _is_large(model: Model) -> bool:
 
 def _load(ort: ModuleType, model: Model, options: Any, providers: tuple[str, ...]) -> Session:
     where = str(model) if isinstance(model, Path) else ""
-    with _loadable(model) as source:
+    with loadable(model) as source:
+        content = str(source) if isinstance(source, Path) else source
         try:
-            session: Session = ort.InferenceSession(source, options, providers=list(providers))
+            session: Session = ort.InferenceSession(content, options, providers=list(providers))
         except runtime_errors() as error:
             raise _load_error(error, where, ort.__version__) from error
     return session
-
-
-@contextlib.contextmanager
-def _loadable(model: Model) -> Iterator[str | bytes]:
-    """What the runtime takes: a path or bytes; a graph too large for bytes goes through a temporary folder."""
-    if isinstance(model, Path):
-        yield str(model)
-    elif isinstance(model, bytes):
-        yield model
-    elif weight_bytes(model) <= EXTERNAL_DATA_ABOVE_BYTES:
-        yield model_bytes(model)
-    else:
-        # A mapped weight file outlives its name on POSIX; elsewhere the leftover is not our failure.
-        with tempfile.TemporaryDirectory(prefix="modelopt-", ignore_cleanup_errors=True) as folder:
-            path = Path(folder) / "model.onnx"
-            save_model(model, path)
-            yield str(path)
 
 
 def _load_error(error: Exception, where: str, version: str) -> ModelError:

@@ -1,0 +1,131 @@
+"""One batch of inputs to time a model with: from the user's data where there is some, by stated defaults otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from modelopt_cli.data.dataset import Sample
+from modelopt_cli.errors import UsageError
+
+IMAGE_SIDE = 224  # default of the last two dimensions of a rank-4 input
+LENGTH = 128  # default of any other free dimension but the first
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """One batch of inputs.
+
+    Attributes:
+        arrays: By input name.
+        assumed: Free dimensions that nothing told the size of, with the default taken: ``{"ids.seq": 128}``.
+    """
+
+    arrays: dict[str, np.ndarray]
+    assumed: dict[str, int]
+
+
+def feeds_for(
+    model: ir.Model,
+    sample: Sample | None = None,
+    *,
+    batch: int = 1,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    seed: int = 0,
+) -> Feeds:
+    """Inputs of the shapes to be measured.
+
+    Values come from ``sample``, repeated or cut to the shape; without it floats are standard normal and integers are 1
+    (a valid index, and an open attention mask). A dimension takes its size from, in this order: the model when fixed
+    there, ``shapes``, ``batch`` when it is the first, the sample, another input's dimension of the same name, and at
+    last a default that `Feeds.assumed` reports.
+
+    Args:
+        model: Whose inputs are fed.
+        sample: One sample, with a leading batch dimension of 1.
+        batch: Size of a free first dimension.
+        shapes: Whole shapes by input name, over everything but dimensions that the model fixes.
+        seed: Of the random values.
+
+    Raises:
+        UsageError: A shape for an input that does not exist, or that the model contradicts; an input of unknown rank
+            or of strings, without data for it.
+    """
+    inputs = {v.name or "": v for v in model.graph.inputs if v.name not in model.graph.initializers}
+    unknown = sorted(set(shapes or {}) - set(inputs))
+    if unknown:
+        raise UsageError(f"the model has no input '{unknown[0]}'", hint=f"it has {', '.join(inputs)}")
+    rng = np.random.default_rng(seed)
+    arrays: dict[str, np.ndarray] = {}
+    assumed: dict[str, int] = {}
+    known: dict[str, int] = {}
+    for name, value in inputs.items():
+        given = None if sample is None or name not in sample else np.asarray(sample[name])
+        shape = _shape(value, given, batch, (shapes or {}).get(name), known, assumed)
+        arrays[name] = _values(value, shape, rng) if given is None else _fit(given, shape)
+    return Feeds(arrays, assumed)
+
+
+def _shape(
+    value: ir.Value,
+    given: np.ndarray | None,
+    batch: int,
+    asked: Sequence[int] | None,
+    known: dict[str, int],
+    assumed: dict[str, int],
+) -> tuple[int, ...]:
+    declared = _dimensions(value, given, asked)
+    if asked is not None and len(asked) != len(declared):
+        raise UsageError(f"input '{value.name}' has {len(declared)} dimensions, not {len(asked)}", hint="--shape")
+    sizes: list[int] = []
+    for axis, dimension in enumerate(declared):
+        if isinstance(dimension, int):
+            size = dimension
+            if asked is not None and asked[axis] != size:
+                raise UsageError(f"input '{value.name}' is fixed to {size} at dimension {axis}, not {asked[axis]}")
+        elif asked is not None:
+            size = asked[axis]
+        elif axis == 0:
+            size = batch
+        elif given is not None:
+            size = given.shape[axis]
+        elif dimension in known:
+            size = known[dimension]
+        else:
+            size = IMAGE_SIDE if len(declared) == 4 and axis >= 2 else LENGTH
+            assumed[f"{value.name}.{dimension or axis}"] = size
+        if isinstance(dimension, str):
+            known.setdefault(dimension, size)
+        sizes.append(size)
+    return tuple(sizes)
+
+
+def _dimensions(value: ir.Value, given: np.ndarray | None, asked: Sequence[int] | None) -> list[int | str | None]:
+    if value.shape is not None:
+        return [d if isinstance(d, int) else d.value for d in value.shape]
+    if given is not None:
+        return [None] * given.ndim
+    if asked is not None:
+        return [None] * len(asked)
+    raise UsageError(f"the model does not say the rank of input '{value.name}'", hint=f"--shape {value.name}=1x...")
+
+
+def _fit(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The sample, cut where it is longer than the shape and repeated where it is shorter."""
+    if array.ndim != len(shape):
+        raise UsageError(f"a sample of {array.ndim} dimensions does not fit an input of {len(shape)}")
+    for axis, size in enumerate(shape):
+        array = np.take(array, np.arange(size) % array.shape[axis], axis=axis)
+    return np.ascontiguousarray(array)
+
+
+def _values(value: ir.Value, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    if value.dtype is None or value.dtype == ir.DataType.STRING:
+        raise UsageError(f"nothing can be made up for input '{value.name}'", hint="give data: --calib FILE")
+    dtype = value.dtype.numpy()
+    if value.dtype.is_floating_point():
+        return rng.standard_normal(shape, dtype=np.float32).astype(dtype)
+    return np.ones(shape, dtype)

@@ -15,6 +15,11 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
     """
     if value is None or value.is_graph_input():
         return None
+    node = value.producer()
+    if value.const_value is None and node is not None and node.op_type == "Constant" and "value" in node.attributes:
+        # get_const_tensor would rename the tensor, which the source model shares: its bytes would change
+        attribute = node.attributes["value"]
+        return None if attribute.is_ref() else attribute.as_tensor().numpy()
     tensor = ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy()
 
@@ -34,6 +39,12 @@ def fresh_name(graph: ir.Graph, stem: str) -> str:
         name = f"{stem}_{count}"
     taken.add(name)
     return name
+
+
+def forget_names(model: ir.Model) -> None:
+    """Let `fresh_name` look at the graphs again: after edits that were made elsewhere, and when a pass begins."""
+    for graph in model.graphs():
+        graph.meta.pop("modelopt.names", None)
 
 
 def add_weight(graph: ir.Graph, stem: str, array: np.ndarray, dtype: ir.DataType | None = None) -> ir.Value:

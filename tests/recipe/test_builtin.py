@@ -1,0 +1,35 @@
+"""The recipes that come with the program: they load, and each says what it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelopt_cli.recipe.builtin import builtin_recipes
+from modelopt_cli.recipe.load import load_recipe
+
+STEPS = {
+    "fuse": ["simplify", "fuse"],
+    "int8": ["simplify", "fuse", "quantize"],
+    "int8-dynamic": ["simplify", "fuse", "quantize-dynamic"],
+    "prune-50": ["simplify", "fuse", "prune-magnitude"],
+    "prune-int8": ["simplify", "fuse", "prune-magnitude", "quantize"],
+}
+
+
+def test_there_are_these() -> None:
+    assert list(builtin_recipes()) == list(STEPS)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_it_loads_under_its_own_name(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert [step.name for step in recipe.steps] == STEPS[name]
+    assert recipe.dialect == ("onnxruntime" if "int8" in name else "onnx")
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_it_opens_with_a_description(name: str) -> None:
+    recipe = builtin_recipes()[name]
+    assert recipe.path.read_text().startswith(f"# {recipe.description}\n")
+    assert len(recipe.description) > 30

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,8 @@ def measure_footprint(
         if isinstance(source, bytes):
             path.write_bytes(source)
         inputs = folder / "feeds.npz"
-        np.savez(inputs, **{f"i{n}": array for n, array in enumerate(feeds.values())})
+        arrays: dict[str, Any] = {f"i{n}": array for n, array in enumerate(feeds.values())}
+        np.savez(inputs, **arrays)
         job = json.dumps([str(path), str(inputs), list(feeds), provider, threads])
         done = subprocess.run(
             [sys.executable, "-m", __name__, job], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False

@@ -1,0 +1,54 @@
+"""The report as JSON, and back: versioned, so that an old tool refuses what it would misread."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json as encode
+
+from modelopt_cli.errors import DataError
+from modelopt_cli.report.model import SCHEMA, RunReport
+from modelopt_cli.report.verdict import verdict
+
+
+def to_json(report: RunReport) -> str:
+    """The report as indented JSON, ending with a newline.
+
+    All fields of `RunReport`, and for those who only read: ``verdict`` and ``gates_met``. A number that is not finite
+    (the SQNR of identical outputs) is the string ``"Infinity"``, which JSON has no number for.
+    """
+    content = asdict(report) | {"verdict": verdict(report), "gates_met": report.gates_met}
+    return encode(content, indent=2, inf_nan_mode="strings").decode() + "\n"
+
+
+def from_json(text: str, where: str = "") -> RunReport:
+    """Read what `to_json` wrote.
+
+    Raises:
+        DataError: Not JSON, not a report of ours, or one of a newer schema.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"is not JSON: {error}", where=where) from error
+    _check_schema(content, where)
+    try:
+        return TypeAdapter(RunReport).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(f"is not a valid report: {place}: {first['msg']}", where=where) from error
+
+
+def _check_schema(content: Any, where: str) -> None:
+    ours, number = SCHEMA.rsplit("/", 1)
+    schema = content.get("schema") if isinstance(content, dict) else None
+    name, _, version = schema.rpartition("/") if isinstance(schema, str) else ("", "", "")
+    if name != ours or not version.isdigit():
+        raise DataError(f"is not a report of modelopt (its schema is {schema!r}, not {SCHEMA!r})", where=where)
+    if int(version) > int(number):
+        message = f"was written by a newer modelopt: schema {schema}, and this one reads up to {SCHEMA}"
+        raise DataError(message, where=where, hint="pip install -U modelopt-cli")

@@ -1,0 +1,218 @@
+"""Shapes: inference that is never fatal, and what is known of the integers that flow through shape arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from modelopt_cli.graph.edit import constant
+
+SMALL_TENSOR_BYTES = 1024  # shape arithmetic; larger initializers need not be serialized to infer shapes
+
+Element = int | str | None  # a number, the name of a symbolic dimension, or unknown
+Elements = tuple[Element, ...]
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Add inferred types and shapes to the values of ``model``; what is declared more precisely stays.
+
+    Inputs and outputs keep what they declare. A model that onnx cannot infer is left as it is: shapes are a help, not
+    a need. Large weights are not serialized.
+    """
+    try:
+        inferred = onnx.shape_inference.infer_shapes(ir.to_proto(without_weights(model)), data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        return
+    for graph, answers in zip(model.graphs(), ir.from_proto(inferred).graphs(), strict=True):
+        known = {value.name: value for value in _computed(answers)}
+        for value in _computed(graph):
+            if (answer := known.get(value.name)) is not None and not value.is_graph_output():
+                _refine(value, answer)
+
+
+def without_weights(model: ir.Model) -> ir.Model:
+    """A clone in which weights above `SMALL_TENSOR_BYTES` are inputs without data: cheap to hand to onnx's C++ side."""
+    light = model.clone()
+    for value in list(light.graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes > SMALL_TENSOR_BYTES:
+            del light.graph.initializers[value.name or ""]
+            value.shape, value.type = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
+            if not value.is_graph_input():
+                light.graph.inputs.append(value)
+    return light
+
+
+def rank(value: ir.Value | None) -> int | None:
+    """Number of dimensions, or None when it is not known."""
+    return None if value is None or value.shape is None else len(value.shape)
+
+
+def dimensions(value: ir.Value | None) -> Elements | None:
+    """The shape as numbers, symbol names and None for unknown; None when not even the rank is known."""
+    if value is None or value.shape is None:
+        return None
+    return tuple(d if isinstance(d, int) else d.value for d in value.shape)
+
+
+def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The shape when every dimension is a number."""
+    known = dimensions(value)
+    if known is None or not all(isinstance(d, int) for d in known):
+        return None
+    return tuple(int(d) for d in known if d is not None)
+
+
+class ShapeArithmetic:
+    """Elements of integer tensors of rank 0 or 1, followed back through Shape, Gather, Concat and the like.
+
+    One object serves one state of the graph: answers are kept.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[ir.Value, Elements | None] = {}
+
+    def elements(self, value: ir.Value | None) -> Elements | None:
+        """What is known of each element, or None when not even their number is."""
+        if value is None:
+            return None
+        if value not in self._known:
+            self._known[value] = None  # a cycle cannot be: this only guards the recursion
+            self._known[value] = self._find(value)
+        return self._known[value]
+
+    def numbers(self, value: ir.Value | None) -> tuple[int, ...] | None:
+        """The elements when all of them are numbers."""
+        found = self.elements(value)
+        if found is None or not all(isinstance(e, int) for e in found):
+            return None
+        return tuple(e for e in found if isinstance(e, int))
+
+    def _find(self, value: ir.Value) -> Elements | None:
+        array = constant(value)
+        if array is not None:
+            if array.dtype.kind not in "iu" or array.ndim > 1 or array.size > 64:
+                return None
+            return tuple(int(e) for e in array.reshape(-1))
+        node = value.producer()
+        if node is None or node.domain not in ("", "ai.onnx"):
+            return None
+        follow = _FOLLOW.get(node.op_type)
+        return None if follow is None else follow(self, node)
+
+
+def _shape(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    dims = dimensions(node.inputs[0])
+    start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", 2**31)
+    return None if dims is None else dims[start:end]
+
+
+def _size(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    shape = static_shape(node.inputs[0])
+    return None if shape is None else (math.prod(shape),)
+
+
+def _same(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    return known.elements(node.inputs[0])
+
+
+def _cast(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    to = ir.DataType(node.attributes.get_int("to", 0))
+    return known.elements(node.inputs[0]) if to in (ir.DataType.INT64, ir.DataType.INT32) else None
+
+
+def _resized(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    # Squeeze, Unsqueeze and Reshape between rank 0 and rank 1 keep the elements; anything above rank 1 is not followed.
+    result = rank(node.outputs[0])
+    return known.elements(node.inputs[0]) if result is not None and result <= 1 else None
+
+
+def _gather(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    data, indices = known.elements(node.inputs[0]), known.numbers(node.inputs[1])
+    if data is None or indices is None or any(not -len(data) <= i < len(data) for i in indices):
+        return None
+    return tuple(data[i] for i in indices)
+
+
+def _concat(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    parts = [known.elements(value) for value in node.inputs]
+    return None if any(p is None for p in parts) else tuple(e for p in parts if p is not None for e in p)
+
+
+def _slice(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    data = known.elements(node.inputs[0])
+    bounds = [known.numbers(value) for value in node.inputs[1:]]
+    if data is None or len(bounds) < 2 or any(b is None or len(b) != 1 for b in bounds):
+        return None
+    start, end = (b[0] for b in bounds[:2] if b is not None)
+    step = bounds[3][0] if len(bounds) > 3 and bounds[3] is not None else 1
+    if step < 1:
+        return None
+    return data[slice(start, end, step)]
+
+
+def _arithmetic(compute: Callable[[int, int], int]) -> Callable[[ShapeArithmetic, ir.Node], Elements | None]:
+    def follow(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+        a, b = known.elements(node.inputs[0]), known.elements(node.inputs[1])
+        if a is None or b is None or (len(a) != len(b) and 1 not in (len(a), len(b))):
+            return None
+        size = max(len(a), len(b)) if a and b else 0
+        pairs = zip(_spread(a, size), _spread(b, size), strict=True)
+        return tuple(compute(x, y) if isinstance(x, int) and isinstance(y, int) else None for x, y in pairs)
+
+    return follow
+
+
+def _spread(elements: Elements, size: int) -> Elements:
+    return elements * size if len(elements) == 1 else elements
+
+
+def _divide(a: int, b: int) -> int:
+    return int(np.trunc(a / b)) if b else 0  # ONNX integer division truncates
+
+
+_FOLLOW: dict[str, Callable[[ShapeArithmetic, ir.Node], Elements | None]] = {
+    "Shape": _shape,
+    "Size": _size,
+    "Identity": _same,
+    "Cast": _cast,
+    "Squeeze": _resized,
+    "Unsqueeze": _resized,
+    "Reshape": _resized,
+    "Gather": _gather,
+    "Concat": _concat,
+    "Slice": _slice,
+    "Add": _arithmetic(lambda a, b: a + b),
+    "Sub": _arithmetic(lambda a, b: a - b),
+    "Mul": _arithmetic(lambda a, b: a * b),
+    "Div": _arithmetic(_divide),
+}
+
+
+def _computed(graph: ir.Graph) -> Iterable[ir.Value]:
+    return (value for node in graph for value in node.outputs if value.name)
+
+
+def _refine(value: ir.Value, answer: ir.Value) -> None:
+    if value.type is None and answer.type is not None:
+        value.type = answer.type
+    if answer.shape is None:
+        return
+    if value.shape is None or len(value.shape) != len(answer.shape):
+        value.shape = ir.Shape(list(answer.shape))
+        return
+    dims: Sequence[int | ir.SymbolicDim] = [
+        _finer(old, new) for old, new in zip(value.shape, answer.shape, strict=True)
+    ]
+    if list(dims) != list(value.shape):
+        value.shape = ir.Shape(dims)
+
+
+def _finer(old: int | ir.SymbolicDim, new: int | ir.SymbolicDim) -> int | ir.SymbolicDim:
+    if isinstance(old, int) or (isinstance(new, ir.SymbolicDim) and (new.value is None or old.value is not None)):
+        return old
+    return new

@@ -1,0 +1,1 @@
+"""Rewrite rules, one idea per file; `table` puts them in order."""

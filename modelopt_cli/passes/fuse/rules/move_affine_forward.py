@@ -1,0 +1,59 @@
+"""A constant factor or summand moves forward into the weights that follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from modelopt_cli.passes.fuse.affine import AFFINE_OPS, read_affine
+from modelopt_cli.passes.fuse.engine import Editor, Rule
+from modelopt_cli.passes.fuse.flow import Plan, Refusal, as_vector
+
+
+@dataclass(frozen=True)
+class Found:
+    """The affine node, its input, and either the plan or why there is none."""
+
+    node: ir.Node
+    source: ir.Value
+    plan: Plan
+    reason: str | None
+
+
+class MoveAffineForward(Rule[Found]):
+    """Let what reads ``s * x + o`` read ``x``.
+
+    Conv(W, s x + o) -> Conv(W s, x) + W o        (o only where no zero padding is)
+    Conv(W, Relu(s x) * g) -> Conv(W s, Relu(x) * g)     (s > 0)
+    """
+
+    name = "move-affine-forward"
+    roots = AFFINE_OPS
+
+    def match(self, node: ir.Node, graph: Editor) -> Found | None:
+        affine = read_affine(node)
+        if affine is None:
+            return None
+        plan = Plan(graph)
+        scale = None if affine.scale is None else as_vector(affine.scale, affine.source)
+        offset = None if affine.offset is None else as_vector(affine.offset, affine.source)
+        if (scale is None) != (affine.scale is None) or (offset is None) != (affine.offset is None):
+            return None
+        if scale is not None and offset is not None:
+            return None
+        try:
+            if scale is not None:
+                plan.scale(node.outputs[0], scale)
+            if offset is not None:
+                plan.offset(node.outputs[0], offset)
+        except Refusal as refusal:
+            return Found(node, affine.source, plan, str(refusal))
+        return Found(node, affine.source, plan, None)
+
+    def check(self, found: Found, graph: Editor) -> str | None:
+        return found.reason
+
+    def rewrite(self, found: Found, graph: Editor) -> None:
+        found.plan.commit()
+        graph.replace(found.node.outputs[0], found.source)

@@ -1,0 +1,66 @@
+"""A computed target shape of Reshape becomes a constant with 0 for "as before" and -1 for "the rest"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from modelopt_cli.graph import edit
+from modelopt_cli.graph.shapes import Elements, dimensions
+from modelopt_cli.passes.fuse.engine import Editor, Rule
+
+
+@dataclass(frozen=True)
+class Found:
+    """The Reshape, and what is known of its target shape."""
+
+    node: ir.Node
+    wanted: Elements
+    target: tuple[int, ...] | None
+
+
+class StaticReshape(Rule[Found]):
+    """Reshape without shape arithmetic.
+
+    Reshape(x: [n, s, 384], Concat(n, s, 12, 32)) -> Reshape(x, [0, 0, 12, 32])
+    """
+
+    name = "static-reshape"
+    roots = frozenset({"Reshape"})
+
+    def match(self, node: ir.Node, graph: Editor) -> Found | None:
+        if edit.constant(node.inputs[1]) is not None:
+            return None
+        wanted = graph.shapes.elements(node.inputs[1])
+        if wanted is None:
+            return None
+        return Found(node, wanted, _target(wanted, dimensions(node.inputs[0]) or ()))
+
+    def check(self, found: Found, graph: Editor) -> str | None:
+        if found.node.attributes.get_int("allowzero", 0):
+            return "allowzero is set, so 0 cannot mean 'as before'"
+        if found.target is None:
+            unknown = sum(not isinstance(e, int) for e in found.wanted)
+            return f"{unknown} dimensions of the target are computed, and only one can be -1"
+        return None
+
+    def rewrite(self, found: Found, graph: Editor) -> None:
+        array = np.array(found.target, dtype=np.int64)
+        graph.set_input(found.node, 1, graph.weight(array, f"{found.node.outputs[0].name}_shape"))
+
+
+def _target(wanted: Elements, before: Elements) -> tuple[int, ...] | None:
+    """With at most one -1; a 0 among the numbers is left alone, because -1 beside an empty tensor is ambiguous."""
+    target = []
+    for position, element in enumerate(wanted):
+        if isinstance(element, int):
+            target.append(element)
+        elif element is not None and position < len(before) and before[position] == element:
+            target.append(0)
+        else:
+            target.append(-1)
+    if target.count(-1) > 1 or any(t == 0 and isinstance(w, int) for t, w in zip(target, wanted, strict=True)):
+        return None
+    return tuple(target)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from modelopt_cli.evaluation.agreement import OutputAgreement
+from modelopt_cli.evaluation.compare import Accuracy
 from modelopt_cli.graph.stats import ModelStats
 from modelopt_cli.profiling.audit import Audit
 from modelopt_cli.profiling.statistics import Latency, LatencyComparison
@@ -26,39 +28,6 @@ __all__ = [
 ]
 
 SCHEMA = "modelopt.report/1"
-
-
-@dataclass(frozen=True)
-class OutputAgreement:
-    """How one output of the result follows the original's on the same inputs.
-
-    Attributes:
-        sqnr_db: Signal to quantization noise, 10 log10(sum ref^2 / sum (ref-got)^2), all samples together.
-        cosine: Mean cosine similarity over samples.
-        top1: Share of rows with the same arg-max over the last axis; None where the output is no score vector.
-        max_abs_error: Largest absolute difference.
-    """
-
-    output: str
-    sqnr_db: float
-    cosine: float
-    max_abs_error: float
-    top1: float | None = None
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """A metric with labels, on original and result."""
-
-    metric: str
-    original: float
-    result: float
-    samples: int
-
-    @property
-    def drop(self) -> float:
-        """Original minus result, as a fraction."""
-        return self.original - self.result
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def print_payload(*renderables: RenderableType, to_stderr: bool = False) -> None
     console = _console(stream)
     with console.capture() as captured:  # written by us: rich answers a closed pipe with an exit code of its own
         for renderable in renderables:
-            console.print(renderable)
+            console.print(renderable, soft_wrap=isinstance(renderable, str))  # a path is not broken: it gets copied
     stream.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
 
 

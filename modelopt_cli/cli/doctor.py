@@ -33,7 +33,7 @@ class Finding:
 
 def doctor(as_json: Json = False, debug: Debug = False) -> None:
     """Check the installation: versions, clashing wheels, providers, telemetry."""
-    from modelopt_cli.cli.render import doctor_table
+    from modelopt_cli.cli.render_facts import doctor_table
 
     findings = list(examine())
     print_json([asdict(each) for each in findings]) if as_json else print_payload(doctor_table(findings))

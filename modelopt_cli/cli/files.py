@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from modelopt_cli.graph.io import SourceModel
 
 PIPE = "-"
-REPORT_SUFFIXES = (".json", ".md")
 
 
 def read_model(name: str) -> SourceModel:
@@ -89,16 +88,6 @@ def check_outputs(source: str, **outputs: Path | None) -> None:
         other = seen.setdefault(path.resolve(), flag)
         if other != flag:
             raise UsageError(f"--{other} and --{flag} name the same file", where=str(path))
-
-
-def check_report_suffix(path: Path | None) -> None:
-    """Refuse a report format that does not exist.
-
-    Raises:
-        UsageError: The suffix is neither ``.json`` nor ``.md``.
-    """
-    if path is not None and path.suffix not in REPORT_SUFFIXES:
-        raise UsageError(f"no report format has the suffix '{path.suffix}'", where=str(path), hint="use .json or .md")
 
 
 def require_file(name: str, what: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def inspect(models: ModelsArgument, as_json: Json = False, debug: Debug = False) -> None:
     """Show inputs, outputs, operators, sizes and types; several models side by side."""
-    from modelopt_cli.cli.render import inspection
+    from modelopt_cli.cli.render_facts import inspection
 
     refuse_two_pipes(*models)
     facts = [describe(read_model(name)) for name in models]

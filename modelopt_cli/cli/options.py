@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+
+from modelopt_cli.errors import UsageError
 
 DEBUG_KEY = "modelopt.debug"
 
@@ -81,3 +86,81 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print
 StrictOutput = Annotated[
     bool, typer.Option("--strict-output", help="Write no model when a requirement of the recipe is missed.")
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlags:
+    """What `compress` and its parts have in common."""
+
+    output: Output = None
+    overrides: Set = None
+    calibration: Calibration = None
+    evaluation: Evaluation = None
+    metric: Metric = None
+    providers: Provider = None
+    threads: Threads = None
+    batch: Batch = None
+    shapes: Shape = None
+    seed: Seed = None
+    report: ReportFile = None
+    depfile: Depfile = None
+    allow_random: AllowRandom = False
+    strict_output: StrictOutput = False
+    dry_run: DryRun = False
+    as_json: Json = False
+    quiet: Quiet = False
+    debug: Debug = False
+
+
+def with_run_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command whose last parameter is ``flags: RunFlags`` each field of it as a flag of its own."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "flags"]
+    hints = get_type_hints(RunFlags, include_extras=True)
+    shared = [
+        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=hints[each.name])
+        for each in fields(RunFlags)
+    ]
+
+    def expanded(**values: Any) -> None:
+        flags = RunFlags(**{each.name: values.pop(each.name) for each in fields(RunFlags)})
+        command(**values, flags=flags)
+
+    expanded.__doc__, expanded.__name__ = command.__doc__, command.__name__
+    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    expanded.__signature__ = inspect.Signature([*keyword_only, *shared])  # type: ignore[attr-defined]
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
+    return expanded
+
+
+def parse_shapes(texts: Sequence[str] | None) -> dict[str, list[int]]:
+    """``["ids=1x128"]`` -> ``{"ids": [1, 128]}``.
+
+    Raises:
+        UsageError: Not of that form, a dimension below 1, or an input named twice.
+    """
+    shapes: dict[str, list[int]] = {}
+    for text in texts or ():
+        name, _, dims = text.rpartition("=")
+        if not name or not all(dim.isascii() and dim.isdigit() and int(dim) > 0 for dim in dims.split("x")):
+            raise UsageError(f"'{text}' is not a shape", where="--shape", hint="NAME=1x3x224x224")
+        if name in shapes:
+            raise UsageError(f"input '{name}' is named twice", where="--shape")
+        shapes[name] = [int(dim) for dim in dims.split("x")]
+    return shapes
+
+
+def check_providers(names: Sequence[str] | None) -> tuple[str, ...]:
+    """The providers asked for, each known by name; whether it is installed is found out when it is opened.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    from modelopt_cli.targets.target import Provider as Known
+
+    for name in names or ():
+        if name not in get_args(Known):
+            raise UsageError(
+                f"there is no provider '{name}'", where="--provider", hint=f"one of {', '.join(get_args(Known))}"
+            )
+    return tuple(dict.fromkeys(names or ()))

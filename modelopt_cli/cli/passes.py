@@ -23,7 +23,7 @@ def passes(
     debug: Debug = False,
 ) -> None:
     """List the passes that recipes are made of."""
-    from modelopt_cli.cli.render import pass_details, pass_list
+    from modelopt_cli.cli.render_facts import pass_details, pass_list
     from modelopt_cli.passes.registry import BrokenPlugin, all_passes
 
     if show is not None:

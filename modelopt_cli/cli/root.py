@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from modelopt_cli import __version__
-from modelopt_cli.cli import doctor, inspect, passes
+from modelopt_cli.cli import compress, doctor, inspect, passes, profile, recipes
 from modelopt_cli.cli.boundary import boundary
 from modelopt_cli.cli.options import DEBUG_KEY
 
@@ -48,7 +48,12 @@ def root(
     """Make any ONNX model smaller and faster, and prove it."""
 
 
+app.command("compress")(compress.compress)
+app.command("fuse")(compress.fuse)
+app.command("prune")(compress.prune)
+app.command("quantize")(compress.quantize)
+app.command("profile")(profile.profile)
 app.command("inspect")(inspect.inspect)
 app.command("passes")(passes.passes)
-
+app.add_typer(recipes.group, name="recipes")
 app.command("doctor")(doctor.doctor)

@@ -1,0 +1,117 @@
+"""Agreement: how one model's outputs follow another's on the same inputs. It is not accuracy; it needs no labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SQNR_LIMIT_DB = 200.0  # of equal outputs; a finite number, so that it can be compared, averaged and stored
+SCORE_RANKS = (2, 3)  # [batch, classes] and [batch, tokens, classes]; the last axis of a map is no set of classes
+MAX_CLASSES = 100_000
+
+
+@dataclass(frozen=True)
+class OutputAgreement:
+    """How one output of the result follows the original's on the same inputs.
+
+    Attributes:
+        output: Its name.
+        sqnr_db: Signal to quantization noise, 10 log10(sum ref^2 / sum (ref-got)^2), all samples together, within
+            +-200: equal outputs have 200, outputs that stopped being finite -200.
+        cosine: Mean cosine similarity over samples.
+        max_abs_error: Largest absolute difference of finite values.
+        top1: Share of rows with the same arg-max over the last axis; None where the output is no score vector.
+        mask_iou: Overlap (intersection over union) of the two maps above the asked threshold; None when not asked.
+        nonfinite: Values that are finite in one model only.
+        shape_mismatches: Samples on which the two shapes differ; they count as no agreement at all.
+    """
+
+    output: str
+    sqnr_db: float
+    cosine: float
+    max_abs_error: float
+    top1: float | None = None
+    mask_iou: float | None = None
+    nonfinite: int = 0
+    shape_mismatches: int = 0
+
+
+class AgreementMeter:
+    """Adds up the agreement of one output, sample by sample.
+
+    Args:
+        output: Its name.
+        mask_threshold: Also measure the overlap of what lies above it.
+    """
+
+    def __init__(self, output: str, mask_threshold: float | None = None) -> None:
+        self._output, self._threshold = output, mask_threshold
+        self._signal = self._noise = self._cosine = self._worst = 0.0
+        self._samples = self._same = self._rows = self._both = self._either = 0
+        self._nonfinite = self._mismatches = 0
+
+    def update(self, reference: np.ndarray, got: np.ndarray) -> None:
+        """Take in the output of one sample from both models."""
+        self._samples += 1
+        if _is_scores(reference):
+            self._rows += reference.size // reference.shape[-1]
+        ref = reference.astype(np.float64)
+        if reference.shape != got.shape:
+            self._mismatches += 1
+            self._signal += float(np.square(ref[np.isfinite(ref)]).sum())
+            self._noise += float(np.square(ref[np.isfinite(ref)]).sum())
+            return
+        if _is_scores(reference):
+            self._same += int((reference.argmax(axis=-1) == got.argmax(axis=-1)).sum())
+        if self._threshold is not None:
+            above, above_got = reference > self._threshold, got > self._threshold
+            self._both += int((above & above_got).sum())
+            self._either += int((above | above_got).sum())
+        self._compare(ref, got.astype(np.float64))
+
+    def result(self) -> OutputAgreement:
+        """The agreement so far."""
+        samples = max(self._samples, 1)
+        iou = None
+        if self._threshold is not None:
+            iou = self._both / self._either if self._either else 1.0
+        return OutputAgreement(
+            self._output,
+            self._sqnr(),
+            self._cosine / samples,
+            self._worst,
+            self._same / self._rows if self._rows else None,
+            iou,
+            self._nonfinite,
+            self._mismatches,
+        )
+
+    def _compare(self, ref: np.ndarray, got: np.ndarray) -> None:
+        finite_ref, finite_got = np.isfinite(ref), np.isfinite(got)
+        finite = finite_ref & finite_got
+        if not finite.all():
+            self._nonfinite += int((finite_ref != finite_got).sum())
+            ref, got = ref[finite], got[finite]
+        difference = ref - got
+        signal, noise, power = float((ref * ref).sum()), float((difference**2).sum()), float((got * got).sum())
+        self._signal += signal
+        self._noise += noise
+        self._worst = max(self._worst, float(np.abs(difference).max(initial=0.0)))
+        if signal and power:
+            self._cosine += float((ref * got).sum()) / float(np.sqrt(signal) * np.sqrt(power))
+        else:
+            self._cosine += float(signal == power)
+
+    def _sqnr(self) -> float:
+        if self._nonfinite:
+            return -SQNR_LIMIT_DB
+        if self._noise == 0:
+            return SQNR_LIMIT_DB
+        if self._signal == 0:
+            return -SQNR_LIMIT_DB
+        return float(np.clip(10 * np.log10(self._signal / self._noise), -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
+
+
+def _is_scores(output: np.ndarray) -> bool:
+    return output.ndim in SCORE_RANKS and output.dtype.kind == "f" and 2 <= output.shape[-1] <= MAX_CLASSES

@@ -1,0 +1,210 @@
+"""Original and result on the same samples, in one pass over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from modelopt_cli.data.dataset import Dataset, Sample
+from modelopt_cli.errors import DataError
+from modelopt_cli.evaluation.agreement import AgreementMeter, OutputAgreement
+from modelopt_cli.evaluation.interval import difference_interval
+from modelopt_cli.evaluation.metrics import Metric, find_metric
+from modelopt_cli.profiling.session import Session, one_line, open_session, runtime_errors
+from modelopt_cli.progress import Progress, Silent
+
+Model = Path | bytes | ir.Model
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A metric with labels, on original and result.
+
+    Attributes:
+        metric: Its name.
+        original: Its value on the original.
+        result: Its value on the result.
+        samples: How many it was measured on.
+        drop_low: Lower end of the 95 % interval of `drop`, paired by sample; None when it was not taken.
+        drop_high: Upper end.
+        higher_is_better: False for errors.
+    """
+
+    metric: str
+    original: float
+    result: float
+    samples: int
+    drop_low: float | None = None
+    drop_high: float | None = None
+    higher_is_better: bool = True
+
+    @property
+    def drop(self) -> float:
+        """How much worse the result is, in the metric's unit (a fraction for shares); negative when it is better."""
+        difference = self.original - self.result
+        return difference if self.higher_is_better else -difference
+
+    @property
+    def significant(self) -> bool:
+        """Whether there is an interval and it leaves 0 out."""
+        return self.drop_low is not None and self.drop_high is not None and not self.drop_low <= 0.0 <= self.drop_high
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one pass over the data says about a pair of models.
+
+    Attributes:
+        agreement: Per output, in the original's order.
+        accuracy: None when no metric was asked for.
+        samples: How many were compared.
+    """
+
+    agreement: tuple[OutputAgreement, ...]
+    accuracy: Accuracy | None
+    samples: int
+
+
+def compare(
+    reference: Model,
+    candidate: Model,
+    dataset: Dataset,
+    metric: str | Metric | None = None,
+    *,
+    threads: int = 1,
+    max_samples: int | None = None,
+    mask_threshold: float | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Run both models over a dataset that fits them (see `data.bind`), sample by sample.
+
+    Args:
+        reference: The original.
+        candidate: The result: same inputs and outputs.
+        dataset: Samples; labels are used only when ``metric`` is given.
+        metric: A metric, or the name of one, measured on the first output.
+        threads: Threads of each session.
+        max_samples: At most this many, spread evenly; default all.
+        mask_threshold: Also measure how far what lies above it overlaps, on every output.
+        progress: Where to say how far it is.
+
+    Raises:
+        DataError: The data is empty, damaged or not finite, has no ground truth for the metric, or does not run.
+        ModelError: A model does not load.
+        UsageError: There is no such metric.
+    """
+    data = dataset if max_samples is None else dataset.take(max_samples)
+    chosen = find_metric(metric) if isinstance(metric, str) else metric
+    truth = None if chosen is None else _truth(data, chosen)
+    sessions = tuple(open_session(model, threads=threads, arena=False) for model in (reference, candidate))
+    names = [output.name for output in sessions[0].get_outputs()]
+    meters = [AgreementMeter(name, mask_threshold) for name in names]
+    sums: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for index, pair in enumerate(_outputs(sessions, names, data, progress or Silent(), "comparing")):
+        for meter, ref, got in zip(meters, *pair, strict=True):
+            if isinstance(ref, np.ndarray) and ref.dtype.kind in "fiub":
+                meter.update(ref, got)
+        if chosen is not None and truth is not None:
+            for total, outputs in zip(sums, pair, strict=True):
+                total.append(chosen.sums(_unbatched(outputs[0]), truth[index]))
+    accuracy = None if chosen is None else _accuracy(chosen, np.stack(sums[0]), np.stack(sums[1]))
+    return Comparison(tuple(meter.result() for meter in meters), accuracy, len(data))
+
+
+def agreement(
+    reference: Model,
+    candidate: Model,
+    dataset: Dataset,
+    *,
+    threads: int = 1,
+    max_samples: int | None = None,
+    mask_threshold: float | None = None,
+    progress: Progress | None = None,
+) -> tuple[OutputAgreement, ...]:
+    """How the candidate's outputs follow the reference's, per output; see `compare`."""
+    found = compare(
+        reference,
+        candidate,
+        dataset,
+        threads=threads,
+        max_samples=max_samples,
+        mask_threshold=mask_threshold,
+        progress=progress,
+    )
+    return found.agreement
+
+
+def evaluate(
+    model: Model,
+    dataset: Dataset,
+    metric: str | Metric,
+    *,
+    threads: int = 1,
+    max_samples: int | None = None,
+    progress: Progress | None = None,
+) -> float:
+    """A metric of one model, on its first output; arguments and errors as in `compare`."""
+    data = dataset if max_samples is None else dataset.take(max_samples)
+    chosen = find_metric(metric) if isinstance(metric, str) else metric
+    truth = _truth(data, chosen)
+    session = open_session(model, threads=threads, arena=False)
+    names = [session.get_outputs()[0].name]
+    found = _outputs((session,), names, data, progress or Silent(), "evaluating")
+    sums = [chosen.sums(_unbatched(outputs[0]), truth[index]) for index, (outputs,) in enumerate(found)]
+    return float(chosen.value(np.sum(sums, axis=0)))
+
+
+def _outputs(
+    sessions: tuple[Session, ...], names: list[str], data: Dataset, progress: Progress, label: str
+) -> Iterator[tuple[list[np.ndarray], ...]]:
+    """Per sample and session the outputs, each with a batch axis of 1 where the model has one."""
+    if not len(data):
+        raise DataError("holds no samples", where=data.source)
+    with progress.task(label, len(data)) as advance:
+        remaining = len(data)
+        for sample in data:
+            valid = min(data.batch_size, remaining)
+            results = tuple(_run(session, names, sample) for session in sessions)
+            for row in range(valid):
+                yield tuple([_row(array, row, data.batch_size) for array in outputs] for outputs in results)
+            remaining -= valid
+            advance(valid)
+
+
+def _run(session: Session, names: list[str], sample: Sample) -> list[np.ndarray]:
+    try:
+        return session.run(names, dict(sample))
+    except runtime_errors() as error:
+        shapes = ", ".join(f"'{name}' {array.dtype}{list(array.shape)}" for name, array in sample.items())
+        raise DataError(f"the model does not run on {shapes}: {one_line(error)}") from error
+
+
+def _row(array: np.ndarray, row: int, batch: int) -> np.ndarray:
+    return array if batch == 1 or array.shape[:1] != (batch,) else array[row : row + 1]
+
+
+def _unbatched(output: np.ndarray) -> np.ndarray:
+    return output[0] if output.ndim > 1 and output.shape[0] == 1 else output
+
+
+def _truth(data: Dataset, metric: Metric) -> np.ndarray:
+    if metric.truth != "labels":
+        return data.extra(metric.truth)
+    labels = data.labels
+    if labels is None:
+        raise DataError(
+            f"metric {metric.name} needs labels", where=data.source, hint="add an array 'labels', or ask for agreement"
+        )
+    return labels
+
+
+def _accuracy(metric: Metric, original: np.ndarray, result: np.ndarray) -> Accuracy:
+    before, after = (float(metric.value(sums.sum(axis=0))) for sums in (original, result))
+    low, high = difference_interval(metric, original, result)
+    if not metric.higher_is_better:
+        low, high = -high, -low
+    return Accuracy(metric.name, before, after, len(original), low, high, metric.higher_is_better)

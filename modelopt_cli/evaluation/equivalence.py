@@ -1,54 +1,93 @@
-"""Did an exact pass keep the outputs?"""
+"""Does a model compute what another one does? Asked of onnxruntime, with its own rewrites switched off."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from modelopt_cli.data.dataset import Sample
-from modelopt_cli.profiling.session import open_session
+from modelopt_cli.profiling.session import Session, open_session
+
+Feeds = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Drift:
-    """An output that moved by more than rounding.
+    """How far one output moved.
 
     Attributes:
         output: Its name.
-        relative: Largest difference as a share of the output's largest magnitude before; inf when shape or finiteness
-            changed.
+        absolute: Largest absolute difference over all samples; inf when shapes, types or non-finite places differ.
+        relative: ``absolute`` over the largest magnitude that the output had before.
+        within: Whether every element is within ``atol + rtol * max(abs(before))``.
     """
 
     output: str
+    absolute: float
     relative: float
+    within: bool
 
 
-def drifts(before: ir.Model, after: ir.Model, sample: Sample, *, rtol: float) -> Iterator[Drift]:
-    """The outputs whose largest difference on ``sample`` exceeds ``rtol`` of their largest magnitude.
+def check_equivalence(
+    before: ir.Model, after: ir.Model, feeds: Iterable[Feeds], *, rtol: float = 1e-5, atol: float = 1e-6
+) -> list[Drift]:
+    """Run both models on the same inputs and compare every output.
+
+    Args:
+        before: The reference.
+        after: What should be the same; an output it lacks counts as infinitely far.
+        feeds: Inputs, one mapping per run.
+        rtol: Tolerated share of the output's largest magnitude. Elementwise ratios would fail on values near 0.
+        atol: Tolerated difference beside that.
+
+    Returns:
+        One entry per output of ``before``, in its order.
 
     Raises:
-        ModelError: A model does not load.
+        ModelError: The runtime cannot load one of them.
     """
-    names = [output.name or "" for output in before.graph.outputs]
-    runs = [open_session(model, arena=False).run(names, dict(sample)) for model in (before, after)]
-    for name, reference, got in zip(names, *runs, strict=True):
-        relative = _relative(np.asarray(reference), np.asarray(got))
-        if relative > rtol:
-            yield Drift(name, relative)
+    first, second = open_session(before, optimize="off"), open_session(after, optimize="off")
+    names = [output.name for output in first.get_outputs()]
+    worst = dict.fromkeys(names, (0.0, 0.0))
+    for feed in feeds:
+        got = _run(second, feed)
+        for name, reference in _run(first, feed).items():
+            difference, magnitude = _distance(reference, got.get(name))
+            worst[name] = (max(worst[name][0], difference), max(worst[name][1], magnitude))
+    return [_drift(name, *worst[name], rtol, atol) for name in names]
 
 
-def _relative(reference: np.ndarray, got: np.ndarray) -> float:
-    if reference.shape != got.shape:
-        return float("inf")
-    if reference.dtype.kind not in "fiu":
-        return 0.0 if np.array_equal(reference, got) else float("inf")
-    ref, new = reference.astype(np.float64), got.astype(np.float64)
-    same = (ref == new) | (np.isnan(ref) & np.isnan(new))
-    if same.all():
-        return 0.0
-    difference = np.abs(ref[~same] - new[~same]).max()
-    scale = np.abs(ref[np.isfinite(ref)]).max(initial=0.0)
-    return float(difference / scale) if np.isfinite(difference) and scale > 0 else float("inf")
+def drifts(before: ir.Model, after: ir.Model, feed: Feeds, *, rtol: float = 1e-5, atol: float = 1e-6) -> list[Drift]:
+    """The outputs that moved further than the tolerance on one input, as `check_equivalence` finds them."""
+    return [drift for drift in check_equivalence(before, after, [feed], rtol=rtol, atol=atol) if not drift.within]
+
+
+def _run(session: Session, feed: Feeds) -> dict[str, np.ndarray]:
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feed), strict=True))
+
+
+def _distance(reference: np.ndarray, got: np.ndarray | None) -> tuple[float, float]:
+    """Largest difference and largest magnitude; NaN and infinity must be in the same places."""
+    if not isinstance(reference, np.ndarray):
+        return (0.0 if reference == got else np.inf), 0.0  # a sequence or a map: equal or not
+    if got is None or got.shape != reference.shape or got.dtype != reference.dtype:
+        return np.inf, 0.0
+    if reference.size == 0:
+        return 0.0, 0.0
+    if reference.dtype.kind not in "fiub":
+        return (0.0 if np.array_equal(reference, got) else np.inf), 0.0
+    a, b = reference.astype(np.float64), got.astype(np.float64)
+    finite = np.isfinite(a)
+    if not np.array_equal(finite, np.isfinite(b)) or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return np.inf, 0.0
+    if not finite.any():
+        return 0.0, 0.0
+    return float(np.abs(a[finite] - b[finite]).max()), float(np.abs(a[finite]).max())
+
+
+def _drift(name: str, difference: float, magnitude: float, rtol: float, atol: float) -> Drift:
+    relative = difference / magnitude if magnitude else (0.0 if difference == 0 else np.inf)
+    return Drift(name, difference, relative, difference <= atol + rtol * magnitude)

@@ -32,7 +32,9 @@ def scalar(value: ir.Value | None) -> float | None:
 
 def fresh_name(graph: ir.Graph, stem: str) -> str:
     """``stem``, or ``stem_2``, ``stem_3`` ..., whichever no value of the graph is called."""
-    taken = graph.meta.setdefault("modelopt.names", _value_names(graph))
+    taken: set[str] | None = graph.meta.get("modelopt.names")
+    if taken is None:  # gathered once: walking the graph for every new name is quadratic
+        taken = graph.meta["modelopt.names"] = _value_names(graph)
     name, count = stem, 1
     while name in taken:
         count += 1

@@ -1,0 +1,96 @@
+"""Rounding the weight of a product: nearest without data, second-order with it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modelopt_cli.passes.quantize.dynamic_stats import InputStatistics
+from modelopt_cli.passes.quantize.weights import QuantizedWeight, integer_range, quantize_weight
+
+DAMPING = 0.01  # share of the mean diagonal added to it: keeps the inverse finite for channels that never vary
+BLOCK = 128  # rows whose error is spread at once: the rest is one matrix product per block
+SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8)  # share of the largest value that a column's grid may end at
+
+
+def round_product_weight(
+    matrix: np.ndarray,
+    known: InputStatistics | None,
+    scales: np.ndarray | None,
+    *,
+    per_channel: bool,
+    reduce_range: bool,
+) -> QuantizedWeight:
+    """Round a weight [K, N] of which row k is first multiplied by ``scales[k]``.
+
+    Args:
+        matrix: float32 [K, N].
+        known: What its input looks like, or None: then each value goes to the nearest step.
+        scales: What channels of the input are divided by, [K], or None.
+        per_channel: One scale per column.
+        reduce_range: 7-bit weights.
+    """
+    matrix = matrix if scales is None else matrix * scales[:, None]
+    nearest = quantize_weight(matrix, axis=1 if per_channel else None, reduce_range=reduce_range)
+    if known is None or known.moment is None:
+        return nearest
+    moment = known.moment if scales is None else known.moment / np.outer(scales, scales)
+    low, high = integer_range(8, symmetric=True, reduce_range=reduce_range)
+    scale = nearest.scale
+    if per_channel:
+        scale = _least_error_scale(matrix, scale, np.diag(moment), low, high)
+    values = round_second_order(matrix, np.broadcast_to(scale, matrix.shape[1:]), moment, low, high)
+    return QuantizedWeight(values, scale, nearest.zero_point, nearest.axis)
+
+
+def round_second_order(matrix: np.ndarray, scale: np.ndarray, moment: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Integers whose product with inputs of a given second moment is closest to the float product.
+
+    Rows are rounded one after another, each to make up for the error of those before it: GPTQ (Frantar et al. 2022,
+    arXiv 2210.17323), written as Babai's nearest-plane algorithm, which is the same (Chen et al. 2025,
+    arXiv 2507.18553) and needs no inverse.
+
+    Args:
+        matrix: float32 [K, N].
+        scale: Step of each column, [N].
+        moment: Mean of the outer products of input rows, [K, K].
+        low: Smallest integer.
+        high: Largest integer.
+
+    Returns:
+        int8 [K, N].
+    """
+    # From the last row to the first: the channel that matters most is rounded first, and the others make up for it.
+    order = np.argsort(np.diag(moment), kind="stable")
+    factor = _unit_factor(moment[np.ix_(order, order)])
+    work = matrix[order]
+    error = np.zeros(work.shape, np.float32)
+    values = np.empty(work.shape, np.int8)
+    for stop in range(len(work), 0, -BLOCK):
+        start = max(stop - BLOCK, 0)
+        owed = factor[start:stop, stop:] @ error[stop:]
+        for row in range(stop - 1, start - 1, -1):
+            wanted = work[row] + owed[row - start] + factor[row, row + 1 : stop] @ error[row + 1 : stop]
+            values[order[row]] = steps = np.clip(np.rint(wanted / scale), low, high)
+            error[row] = work[row] - steps * scale
+    return values
+
+
+def _unit_factor(moment: np.ndarray) -> np.ndarray:
+    """Upper Cholesky factor of the damped moment, each row divided by its diagonal entry."""
+    damped = moment.astype(np.float64)
+    damped[np.diag_indices_from(damped)] += DAMPING * max(float(np.mean(np.diag(damped))), 1e-12)
+    lower = np.linalg.cholesky(damped)
+    return np.asarray((lower / np.diag(lower)).T, np.float32)
+
+
+def _least_error_scale(matrix: np.ndarray, scale: np.ndarray, weight: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Per column, the shrunken scale of least squared error, each row weighted by its input's mean square."""
+    best = np.full(scale.shape, np.inf)
+    chosen = scale.copy()
+    for shrink in SHRINKS:
+        candidate = scale * np.float32(shrink)
+        error = matrix - np.clip(np.rint(matrix / candidate), low, high) * candidate
+        loss = weight @ (error * error)
+        chosen = np.where(loss < best, candidate, chosen)
+        best = np.minimum(loss, best)
+    return np.asarray(chosen, np.float32)

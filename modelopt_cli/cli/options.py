@@ -50,6 +50,12 @@ Calibration = Annotated[
 Evaluation = Annotated[
     str | None, typer.Option("--eval", metavar="DATA", help="Held-out samples; with labels they give accuracy.")
 ]
+RequiredEvaluation = Annotated[
+    str,
+    typer.Option(
+        "--eval", metavar="DATA", help="Held-out samples; with labels they give accuracy.", show_default=False
+    ),
+]
 Metric = Annotated[str | None, typer.Option("--metric", metavar="NAME", help="How labelled samples are scored.")]
 Baseline = Annotated[
     str | None, typer.Option("--baseline", metavar="FILE", help="The model to compare with; - for stdin.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
 
 from modelopt_cli.cli.tables import plain_table
-from modelopt_cli.report.format import format_bytes, format_ms, format_percent, format_speed
+from modelopt_cli.report.format import format_bytes, format_db, format_ms, format_percent, format_speed
+from modelopt_cli.report.verdict import metric_label
 
 NODES_SHOWN = 10
 
@@ -67,6 +68,41 @@ def speed_sentence(ratio: float, low: float, high: float) -> str:
     if low <= 1.0 <= high:
         return "no significant difference in latency"
     return format_speed(ratio)
+
+
+def evaluation_lines(answer: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """The metric, and how the outputs follow those of a baseline."""
+    yield f"{answer['model']} on {answer['samples']} samples of {answer['data']}"
+    accuracy = answer["accuracy"]
+    if accuracy is not None:
+        yield ""
+        yield _accuracy(accuracy)
+    if answer["agreement"]:
+        yield ""
+        yield f"agreement with {answer['baseline']}" + ("" if accuracy else " (not accuracy: no labels)")
+        yield ""
+        yield _agreement(answer["agreement"])
+
+
+def _accuracy(accuracy: Mapping[str, Any]) -> RenderableType:
+    name = metric_label(accuracy["metric"])
+    if accuracy["baseline"] is None:
+        return f"{name} {accuracy['value']:.4f}"
+    table = plain_table("", "baseline", "model", "drop", "95 % interval of the drop", right=[1, 2, 3])
+    low, high = accuracy["drop_low"], accuracy["drop_high"]
+    interval = "" if low is None else f"[{low:+.4f}, {high:+.4f}]"
+    values = f"{accuracy['baseline']:.4f}", f"{accuracy['value']:.4f}", f"{accuracy['drop']:+.4f}"
+    table.add_row(name, *values, interval)
+    return table
+
+
+def _agreement(outputs: Sequence[Mapping[str, Any]]) -> RenderableType:
+    table = plain_table("output", "same top-1", "cosine", "SQNR", "largest error", right=[1, 2, 3, 4])
+    for each in outputs:
+        top1 = "" if each["top1"] is None else format_percent(each["top1"])
+        error = f"{each['max_abs_error']:.3g}"
+        table.add_row(each["output"], top1, f"{each['cosine']:.4f}", format_db(each["sqnr_db"]), error)
+    return table
 
 
 def _per_op(per_op: Mapping[str, Any]) -> Iterator[RenderableType]:

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from modelopt_cli import __version__
-from modelopt_cli.cli import compress, doctor, inspect, passes, profile, recipes
+from modelopt_cli.cli import compress, doctor, evaluate, inspect, passes, profile, recipes
 from modelopt_cli.cli.boundary import boundary
 from modelopt_cli.cli.options import DEBUG_KEY
 
@@ -53,6 +53,7 @@ app.command("fuse")(compress.fuse)
 app.command("prune")(compress.prune)
 app.command("quantize")(compress.quantize)
 app.command("profile")(profile.profile)
+app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
 app.command("passes")(passes.passes)
 app.add_typer(recipes.group, name="recipes")

@@ -1,0 +1,189 @@
+"""One run of a recipe: everything checked first, then the work, then model, report and depfile."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelopt_cli.cli.console import print_json, print_payload, progress_sink
+from modelopt_cli.cli.files import PIPE, check_outputs, output_path, read_model, require_file
+from modelopt_cli.cli.options import RunFlags, check_providers, parse_shapes
+from modelopt_cli.errors import GateError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from modelopt_cli.data.files import FileDataset
+    from modelopt_cli.graph.io import SourceModel
+    from modelopt_cli.pipeline.options import CompressOptions
+    from modelopt_cli.pipeline.runner import CompressResult
+    from modelopt_cli.recipe.schema import Recipe
+    from modelopt_cli.report.model import RunReport
+
+
+def read_recipe(name: str, flags: RunFlags) -> Recipe:
+    """The recipe called ``name`` with what the flags override.
+
+    Raises:
+        RecipeError: All of its mistakes.
+    """
+    from modelopt_cli.recipe.load import load_recipe
+
+    return load_recipe(name, overrides=[*(flags.overrides or ()), *_overrides(flags)])
+
+
+def recipe_of_flags(settings: Mapping[str, Any], flags: RunFlags) -> Recipe:
+    """The recipe that the flags of ``fuse``, ``prune`` and ``quantize`` spell.
+
+    Raises:
+        RecipeError: An option is out of its range, in the recipe's words.
+    """
+    from modelopt_cli.recipe.load import parse_recipe
+
+    text = json.dumps({"version": 1, **settings})  # JSON is YAML
+    return parse_recipe(text, "flags", overrides=[*(flags.overrides or ()), *_overrides(flags)])
+
+
+def run_recipe(model: str, recipe: Recipe, recipe_name: str | None, flags: RunFlags) -> None:
+    """Run, write, print; a missed requirement is the last thing that is said.
+
+    Args:
+        model: As the user named it.
+        recipe: With all overrides applied.
+        recipe_name: As the user named it, for the depfile; None for a recipe that flags spell.
+        flags: What all of these commands have in common.
+
+    Raises:
+        GateError: A requirement of the recipe was missed; the model is written all the same, but for
+            ``--strict-output``.
+    """
+    output = _check_flags(model, recipe, flags)
+    options = _options(recipe, flags)
+    source = read_model(model)
+    if flags.dry_run:
+        _print_plan(source.label, output, recipe, options, flags)
+        return
+    from modelopt_cli.pipeline.runner import compress
+    from modelopt_cli.report.write import write_report
+
+    result = compress(source, recipe, options)
+    wanted = result.report.gates_met or not flags.strict_output
+    report = _write(result, output, flags, _inputs(source, options, recipe_name)) if wanted else result.report
+    if flags.report is not None and (not wanted or output is None):
+        write_report(report, flags.report)
+    _print_report(report, flags, to_stderr=wanted and output is None)
+    if not report.gates_met:
+        raise _gate_error(report, output, written=wanted)
+
+
+def _check_flags(model: str, recipe: Recipe, flags: RunFlags) -> Path | None:
+    """Refuse what cannot work before anything is read; the output path, None for stdout."""
+    if flags.as_json and (flags.output == PIPE or (flags.output is None and model == PIPE)):
+        raise UsageError("stdout cannot hold both the model and the report", where="--json", hint="give -o FILE")
+    if flags.report is not None:
+        from modelopt_cli.report.write import check_report_path
+
+        check_report_path(flags.report)
+    output = output_path(model, flags.output, recipe.name)
+    check_outputs(model, output=output, report=flags.report, depfile=flags.depfile)
+    if flags.depfile is not None and (output is None or model == PIPE):
+        raise UsageError(
+            "a rule of make needs the names of two files", where="--depfile", hint="give MODEL and -o FILE"
+        )
+    require_file(model, "model")
+    return output
+
+
+def _options(recipe: Recipe, flags: RunFlags) -> CompressOptions:
+    from modelopt_cli.pipeline.options import CompressOptions
+
+    return CompressOptions(
+        calibration=_dataset(flags.calibration, recipe.calibration_path),
+        evaluation=_dataset(flags.evaluation, recipe.evaluation_path),
+        metric=flags.metric,
+        providers=check_providers(flags.providers),
+        threads=flags.threads,
+        batch=flags.batch,
+        shapes=parse_shapes(flags.shapes),
+        allow_random_calibration=flags.allow_random,
+        progress=progress_sink(flags.quiet),
+    )
+
+
+def _write(result: CompressResult, output: Path | None, flags: RunFlags, inputs: list[Path]) -> RunReport:
+    from modelopt_cli.pipeline.write import write_result
+
+    if output is not None:
+        reports = [] if flags.report is None else [flags.report]
+        return write_result(result, output, reports=reports, depfile=flags.depfile, depends_on=inputs)
+    if result.content is None:
+        raise ModelError("the result is too large for a pipe", where=PIPE, hint="give -o FILE")
+    sys.stdout.buffer.write(result.content)
+    sys.stdout.flush()
+    return result.report
+
+
+def _inputs(source: SourceModel, options: CompressOptions, recipe: str | None) -> list[Path]:
+    """Every file of the user's that the result was made from, for the depfile."""
+    from modelopt_cli.graph.io import external_tensors
+
+    model = [] if source.path is None else [source.path, *(Path(each.path) for each in external_tensors(source.model))]
+    recipes = [] if recipe is None else [path for path in [Path(recipe)] if path.is_file()]
+    datasets = [data for data in (options.calibration, options.evaluation) if data is not None]
+    data = [member.path for each in datasets for file in each.files for member in file.values()]
+    return list(dict.fromkeys([*model, *recipes, *data]))
+
+
+def _dataset(flag: str | None, of_recipe: Path | None) -> FileDataset | None:
+    from modelopt_cli.data.files import open_dataset
+
+    path = flag if flag is not None else of_recipe
+    return None if path is None else open_dataset(path)
+
+
+def _overrides(flags: RunFlags) -> list[str]:
+    """Flags that are settings of the recipe: they hold over ``--set``, and the report shows them."""
+    providers = check_providers(flags.providers)
+    seed = [] if flags.seed is None else [f"seed={flags.seed}"]
+    return [*seed, *(f"target.provider={name}" for name in providers[:1])]
+
+
+def _print_plan(source: str, output: Path | None, recipe: Recipe, options: CompressOptions, flags: RunFlags) -> None:
+    plan = {
+        "model": source,
+        "output": PIPE if output is None else str(output),
+        "recipe": recipe.resolved(),
+        "calibration": None if options.calibration is None else options.calibration.source,
+        "evaluation": None if options.evaluation is None else options.evaluation.source,
+    }
+    if flags.as_json:
+        print_json(plan)
+        return
+    from modelopt_cli.cli.render import plan_lines
+
+    print_payload(*plan_lines(plan))
+
+
+def _print_report(report: RunReport, flags: RunFlags, *, to_stderr: bool) -> None:
+    """The report on stdout; on stderr when stdout carries the model, and then not with ``--quiet``."""
+    if flags.as_json:
+        from modelopt_cli.report.serialize import to_json
+
+        sys.stdout.write(to_json(report))
+    elif not (to_stderr and flags.quiet):
+        from modelopt_cli.cli.render import report_lines
+
+        print_payload(*report_lines(report), to_stderr=to_stderr)
+
+
+def _gate_error(report: RunReport, output: Path | None, *, written: bool) -> GateError:
+    missed = [gate for gate in report.gates if not gate.met]
+    what = "; ".join(
+        f"{gate.name} {gate.limit:g} missed: {'not measured' if gate.value is None else f'{gate.value:.4g}'}"
+        for gate in missed
+    )
+    where = "stdout" if output is None else str(output)
+    return GateError(
+        what, where="require", hint=f"{where} is written all the same" if written else "no model is written"
+    )

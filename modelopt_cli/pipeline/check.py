@@ -1,0 +1,62 @@
+"""No result leaves the tool that is not a valid stand-in for its source."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from modelopt_cli.data.dataset import Sample
+from modelopt_cli.errors import PassError
+from modelopt_cli.graph.io import MAX_PROTOBUF_BYTES, model_bytes, weight_bytes
+from modelopt_cli.profiling.session import open_session, run
+
+
+def interface(model: ir.Model) -> list[tuple[str, str, str, str]]:
+    """Inputs and outputs by kind, name, type and shape, in order; initializers that are listed as inputs left out."""
+    inputs = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
+    both = [("input", v) for v in inputs] + [("output", v) for v in model.graph.outputs]
+    return [(kind, v.name or "", str(v.type), str(v.shape)) for kind, v in both]
+
+
+def check_structure(model: ir.Model, step: str) -> None:
+    """Run the ONNX checker after a step.
+
+    Raises:
+        PassError: The step wrote an invalid graph: a bug of the pass, named with the checker's reason.
+    """
+    if weight_bytes(model) >= MAX_PROTOBUF_BYTES // 2:
+        return  # the final file is checked by path; a copy of that size per step would not fit the memory
+    try:
+        onnx.checker.check_model(model_bytes(model))
+    except onnx.checker.ValidationError as error:
+        first = str(error).strip().splitlines()[0]
+        raise PassError(f"wrote an invalid graph: {first}", where=step) from error
+
+
+def check_result(content: bytes | None, model: ir.Model, source: ir.Model, sample: Sample) -> None:
+    """Check the whole result: full checker, same interface, loads, runs, finite outputs where the source's are.
+
+    Args:
+        content: The serialized result, or None above 2 GB (then the runtime's own load is the check).
+        model: The result.
+        source: The model the user gave.
+        sample: Inputs to run it on.
+
+    Raises:
+        PassError: With the first thing that does not hold.
+    """
+    if interface(model) != interface(source):
+        changed = sorted(set(interface(model)) ^ set(interface(source)))
+        raise PassError(f"the result's inputs or outputs are not the source's: {changed[0][0]} '{changed[0][1]}'")
+    if content is not None:
+        try:
+            onnx.checker.check_model(content, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise PassError(f"the result fails the ONNX checker: {str(error).strip().splitlines()[0]}") from error
+    session = open_session(content if content is not None else model, arena=False)
+    names = [output.name for output in session.get_outputs()]
+    for name, array in zip(names, run(session, sample, names), strict=True):
+        if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not np.isfinite(array).all():
+            hint = "another calibrator may help; so does leaving the last operators out"
+            raise PassError(f"the result's output '{name}' is not finite", hint=hint)

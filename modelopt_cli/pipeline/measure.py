@@ -1,0 +1,111 @@
+"""Measure original and result on the same inputs: latency in alternation, fidelity sample by sample, the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from modelopt_cli.data.dataset import Dataset
+from modelopt_cli.data.synthetic import RandomDataset
+from modelopt_cli.evaluation.compare import compare
+from modelopt_cli.graph.io import SourceModel, weight_bytes
+from modelopt_cli.profiling.audit import Audit, audit
+from modelopt_cli.profiling.feeds import Feeds
+from modelopt_cli.profiling.statistics import LatencyComparison
+from modelopt_cli.profiling.timing import compare_latency
+from modelopt_cli.progress import Progress
+from modelopt_cli.report.model import Fidelity
+from modelopt_cli.targets.target import Target
+
+AGREEMENT_SAMPLES = 64  # enough to see a collapse on calibration data; a held-out set given by --eval is used whole
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The pair under test.
+
+    Attributes:
+        source: The original.
+        model: The result as a graph.
+        content: The result as bytes, or None above 2 GB.
+        feeds: One batch of inputs for latency and audit.
+        target: What the result is meant for.
+    """
+
+    source: SourceModel
+    model: ir.Model
+    content: bytes | None
+    feeds: Feeds
+    target: Target
+
+    @property
+    def original(self) -> Path | ir.Model:
+        """What a session opens of the original."""
+        return self.source.path or self.source.model
+
+    @property
+    def result(self) -> bytes | ir.Model:
+        """What a session opens of the result."""
+        return self.content if self.content is not None else self.model
+
+    @property
+    def result_bytes(self) -> int:
+        """File bytes of the result."""
+        return len(self.content) if self.content is not None else weight_bytes(self.model)
+
+
+def measure_latency(
+    subject: Subject, providers: Sequence[str], threads: int, budget_s: float
+) -> tuple[LatencyComparison, ...]:
+    """Original and result in alternation, on each provider.
+
+    Raises:
+        ProviderError: A provider did not take one of them.
+    """
+    return tuple(
+        compare_latency(
+            subject.original,
+            subject.result,
+            subject.feeds.arrays,
+            provider=provider,
+            threads=threads,
+            budget_s=budget_s,
+        )
+        for provider in providers
+    )
+
+
+def measure_fidelity(
+    subject: Subject, data: Dataset | None, metric: str | None, *, held_out: bool, progress: Progress
+) -> Fidelity | None:
+    """Agreement on ``data``, and accuracy where it has the ground truth that the metric wants; None without data.
+
+    Args:
+        subject: The pair.
+        data: Samples bound to the model, or None.
+        metric: Name of the metric, or None for agreement only.
+        held_out: Whether ``data`` was given for evaluation; calibration data is only looked at in part.
+        progress: Where to say how far it is.
+
+    Raises:
+        DataError: The data does not run, or lacks the ground truth.
+    """
+    if data is None:
+        return None
+    found = compare(
+        subject.original,
+        subject.result,
+        data,
+        metric,
+        max_samples=None if held_out else AGREEMENT_SAMPLES,
+        progress=progress,
+    )
+    return Fidelity(data.source, found.samples, found.agreement, found.accuracy, data.source == RandomDataset.source)
+
+
+def measure_audit(subject: Subject) -> Audit:
+    """What the target runs of the result as integer kernels."""
+    return audit(subject.result, subject.original, subject.feeds.arrays, subject.target)

@@ -1,0 +1,187 @@
+"""A recipe on a model: check everything, run the steps, measure the result, write the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from modelopt_cli.data.binding import bind
+from modelopt_cli.data.dataset import Dataset, Sample
+from modelopt_cli.data.signature import signature
+from modelopt_cli.data.synthetic import RandomDataset
+from modelopt_cli.errors import UsageError
+from modelopt_cli.graph.io import MAX_PROTOBUF_BYTES, SourceModel, model_bytes, weight_bytes
+from modelopt_cli.graph.stats import model_stats
+from modelopt_cli.passes.base import Pass, PassContext
+from modelopt_cli.pipeline.check import check_result
+from modelopt_cli.pipeline.gates import check_gates, check_measurable
+from modelopt_cli.pipeline.measure import Subject, measure_audit, measure_fidelity, measure_latency
+from modelopt_cli.pipeline.options import CompressOptions
+from modelopt_cli.pipeline.provenance import environment, stamp
+from modelopt_cli.pipeline.steps import run_steps
+from modelopt_cli.profiling.feeds import Feeds, feeds_for
+from modelopt_cli.profiling.session import open_session
+from modelopt_cli.recipe.schema import Recipe
+from modelopt_cli.report.model import Notice, RunReport
+from modelopt_cli.targets.target import resolve_target
+
+RANDOM_SAMPLES = 32
+SAMPLES_TO_SIZE = 15  # whose median size is taken as typical
+
+
+@dataclass(frozen=True)
+class CompressResult:
+    """What a run made; nothing is written yet.
+
+    Attributes:
+        model: The compressed graph.
+        content: Its serialized bytes, or None above 2 GB.
+        report: Everything that was measured and decided.
+    """
+
+    model: ir.Model
+    content: bytes | None
+    report: RunReport
+
+
+def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | None = None) -> CompressResult:
+    """Run ``recipe`` on ``source`` and measure the result against it.
+
+    Args:
+        source: The model as the user gave it; it is not changed.
+        recipe: Steps, target and requirements.
+        options: Data and measuring; the default measures latency on the target and has no data.
+
+    Raises:
+        UsageError: A requirement or a step needs data that is not there.
+        DataError: The data does not fit the model.
+        ModelError: The runtime cannot load the source.
+        ProviderError: A requested provider is not available.
+        PassError: A step failed, or the result is not a valid stand-in for the source.
+    """
+    started = time.perf_counter()
+    options = options or CompressOptions()
+    target = resolve_target(recipe.target.provider, recipe.target.isa, recipe.dialect, recipe.target.max_opset)
+    passes = recipe.passes()
+    data = _bind_data(source, recipe, options)
+    _check_needs(passes, data)
+    check_measurable(
+        recipe.require,
+        labels=data.evaluation is not None and data.evaluation.labels is not None,
+        data=data.evaluation is not None or data.calibration is not None,
+        profile=options.profile,
+    )
+    providers = tuple(options.providers) or tuple(recipe.profile.providers) or (target.provider,)
+    for provider in providers:
+        open_session(source.path or source.model, provider=provider, optimize="off", arena=False)
+
+    feeds = feeds_for(source.model, data.first(), batch=_batch(recipe, options), shapes=options.shapes)
+    context = PassContext(target=target, seed=recipe.seed, calibration=data.calibration, progress=options.progress)
+    done = run_steps(source.model, passes, context, feeds.arrays)
+    stamp(done.model, source, recipe)
+    content = model_bytes(done.model) if weight_bytes(done.model) < MAX_PROTOBUF_BYTES // 2 else None
+    check_result(content, done.model, source.model, feeds.arrays)
+
+    subject = Subject(source, done.model, content, feeds, target)
+    threads = options.threads or recipe.profile.threads
+    budget_s = options.budget_s or recipe.profile.seconds
+    report = RunReport(
+        model=source.label,
+        output=None,
+        recipe=recipe.resolved(),
+        steps=done.steps,
+        original=model_stats(source.model, source.file_bytes),
+        result=model_stats(done.model, subject.result_bytes),
+        environment=environment(target),
+        hashes=_hashes(source, data),
+        latency=measure_latency(subject, providers, threads, budget_s) if options.profile else (),
+        fidelity=measure_fidelity(
+            subject,
+            data.judged,
+            _metric(recipe, options, data),
+            held_out=data.evaluation is not None,
+            progress=options.progress,
+        ),
+        audit=measure_audit(subject),
+        notices=(*done.notices, *_notices(data, feeds)),
+    )
+    report = replace(report, gates=check_gates(recipe.require, report), seconds=time.perf_counter() - started)
+    return CompressResult(done.model, content, report)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The bound data of a run; ``random`` when the calibration data was drawn."""
+
+    calibration: Dataset | None
+    evaluation: Dataset | None
+    random: bool
+
+    @property
+    def judged(self) -> Dataset | None:
+        """What fidelity is measured on: held-out data when given, else the calibration data."""
+        return self.evaluation if self.evaluation is not None else self.calibration
+
+    def first(self) -> Sample | None:
+        """A sample of typical size, for latency and checks: the median of some, since ragged data may open with any."""
+        data = self.calibration if self.calibration is not None else self.evaluation
+        if data is None:
+            return None
+        looked_at = [dict(sample) for sample in data.take(SAMPLES_TO_SIZE)]
+        by_size = sorted(looked_at, key=lambda sample: sum(array.size for array in sample.values()))
+        return by_size[len(by_size) // 2]
+
+
+def _batch(recipe: Recipe, options: CompressOptions) -> int:
+    return options.batch or recipe.profile.batch[0]
+
+
+def _metric(recipe: Recipe, options: CompressOptions, data: _Data) -> str | None:
+    """The metric asked for; top-1 for labelled data when none was; nothing without held-out data."""
+    if data.evaluation is None:
+        return None
+    asked = options.metric or recipe.data.evaluation.metric
+    return asked or ("top1" if data.evaluation.labels is not None else None)
+
+
+def _bind_data(source: SourceModel, recipe: Recipe, options: CompressOptions) -> _Data:
+    calibration = bind(options.calibration, source.model) if options.calibration is not None else None
+    evaluation = bind(options.evaluation, source.model) if options.evaluation is not None else None
+    if calibration is None and options.allow_random_calibration:
+        drawn = RandomDataset(signature(source.model), RANDOM_SAMPLES, recipe.seed, options.shapes)
+        return _Data(drawn, evaluation, random=True)
+    if calibration is not None:
+        calibration = calibration.take(recipe.data.calibration.samples)
+    return _Data(calibration, evaluation, random=False)
+
+
+def _check_needs(passes: Sequence[Pass], data: _Data) -> None:
+    for step in passes:
+        if "calibration" in step.needs and data.calibration is None:
+            hint = "--calib FILE, data.calibration.path in the recipe, or --allow-random-calibration"
+            raise UsageError("needs calibration data", where=step.name, hint=hint)
+        if "labels" in step.needs and (data.evaluation is None or data.evaluation.labels is None):
+            raise UsageError("needs labelled evaluation data", where=step.name, hint="--eval FILE with labels")
+
+
+def _hashes(source: SourceModel, data: _Data) -> dict[str, str]:
+    hashes = {"model": source.sha256}
+    if data.calibration is not None:
+        hashes["calibration"] = data.calibration.digest()
+    if data.evaluation is not None:
+        hashes["evaluation"] = data.evaluation.digest()
+    return hashes
+
+
+def _notices(data: _Data, feeds: Feeds) -> list[Notice]:
+    notices = []
+    if data.random:
+        message = "calibrated on random data: ranges and accuracy of the result mean nothing for real inputs"
+        notices.append(Notice("random-calibration", message, "--calib FILE with 100 real samples"))
+    if feeds.assumed:
+        sizes = ", ".join(f"{name}={size}" for name, size in feeds.assumed.items())
+        notices.append(Notice("assumed-shape", f"latency was measured at {sizes}: nothing said otherwise", "--shape"))
+    return notices

@@ -59,10 +59,23 @@ def _normalise(model: ir.Model) -> None:
     if model.functions:
         common.InlinePass()(model)
         _drop_functions(model)
+    _own_constants(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     if model.ir_version < FIRST_IR_VERSION_WITH_FREE_INITIALIZERS:
         common.RemoveInitializersFromInputsPass()(model)  # there the format forced them to be inputs
         model.ir_version = FIRST_IR_VERSION_WITH_FREE_INITIALIZERS
+
+
+def _own_constants(model: ir.Model) -> None:
+    """Constant nodes with tensor objects of their own: serializing an initializer renames its tensor, and as a clone
+    shares tensors with the source, the source's Constant nodes would change.
+    """
+    for node in model.graph.all_nodes():
+        if node.op_type != "Constant" or "value" not in node.attributes or node.outputs[0].is_graph_output():
+            continue
+        tensor = node.attributes["value"].as_tensor()
+        if tensor.dtype != ir.DataType.STRING:
+            node.attributes["value"] = ir.AttrTensor("value", ir.Tensor(tensor.numpy(), tensor.dtype, name=tensor.name))
 
 
 def _drop_functions(model: ir.Model) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -13,8 +12,8 @@ import onnx_ir as ir
 from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.errors import DataError
 from modelopt_cli.graph.edit import all_nodes
-from modelopt_cli.graph.io import model_bytes
 from modelopt_cli.passes.base import Pass, PassContext, PassResult
+from modelopt_cli.profiling.session import open_session, run
 from modelopt_cli.targets.target import Target
 
 DEFAULT_HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
@@ -65,21 +64,16 @@ def run_model(model: ir.Model, feeds: Mapping[str, np.ndarray], optimize: bool =
     """Output name -> array, from onnxruntime on one thread of the CPU.
 
     Args:
-        model: Any model, below 2 GB.
+        model: Any model.
         feeds: Input name -> array.
         optimize: Let onnxruntime rewrite the graph first. Off, so that a test measures our rewrite and not its.
-    """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    level = ort.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model_bytes(model), options, providers=["CPUExecutionProvider"])
+    Raises:
+        ModelError: The runtime cannot load or run it.
+    """
+    session = open_session(model, optimize="all" if optimize else "off")
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    return dict(zip(names, run(session, dict(feeds), names), strict=True))
 
 
 def assert_same_outputs(

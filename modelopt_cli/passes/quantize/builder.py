@@ -1,0 +1,129 @@
+"""From a float model and a plan to a quantized model, any number of times: what plans share is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from modelopt_cli.calibration.collector import collect_ranges
+from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions, Range
+from modelopt_cli.data.dataset import Dataset, Sample
+from modelopt_cli.passes.quantize.grids import assign_grids, tensors_to_calibrate
+from modelopt_cli.passes.quantize.plan import Plan
+from modelopt_cli.passes.quantize.qdq import QdqWriter
+from modelopt_cli.passes.quantize.regions import Regions, choose_regions
+from modelopt_cli.passes.quantize.shapes import observed_shapes
+from modelopt_cli.passes.quantize.weight_only import store_weights_as_int8
+from modelopt_cli.passes.quantize.weighted import WeightWriter
+from modelopt_cli.passes.quantize.weights import QuantizedWeight, quantize_weight
+from modelopt_cli.progress import Progress
+from modelopt_cli.targets.schemes import Scheme
+
+
+@dataclass(frozen=True)
+class Built:
+    """A quantized model.
+
+    Attributes:
+        model: A new graph; weights that were not quantized are shared with the float model.
+        regions: What runs as integers; its nodes are those of ``model``.
+        stored: Weights of float operators that are int8 in the file only.
+    """
+
+    model: ir.Model
+    regions: Regions
+    stored: tuple[str, ...]
+
+
+class Builder:
+    """Builds quantized variants of one float model.
+
+    Args:
+        model: The float model; it is not edited.
+        scheme: Integer types of the target.
+        data: Calibration samples.
+        observers: How ranges follow from values, unless a tensor is named in ``chosen`` of `build`.
+        per_channel: One weight scale per output channel, where the scheme has that.
+        progress: Where to say how far calibration is.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        scheme: Scheme,
+        data: Dataset,
+        *,
+        per_channel: bool = True,
+        percentile: float = 99.99,
+        progress: Progress,
+    ) -> None:
+        self._model = model
+        self.scheme = scheme
+        self._data = data
+        self._per_channel = per_channel and scheme.per_channel
+        self._options = ObserverOptions(percentile=percentile, grid="s8" if scheme.symmetric else "u8")
+        self._progress = progress
+        self._ranges: dict[tuple[str, ObserverName], Range] = {}
+        self._weights: dict[tuple[str, int | None], QuantizedWeight] = {}
+        self.sample: Sample = next(iter(data))
+        self.shapes = observed_shapes(model, self.sample)
+
+    def regions(self, plan: Plan) -> Regions:
+        """What a plan would run as integers, on the nodes of the float model."""
+        return choose_regions(self._model.graph, self.scheme, plan, self.shapes)
+
+    def calibrate(self, plan: Plan, observer: ObserverName) -> None:
+        """Collect the ranges of a plan's tensors that are not known yet."""
+        wanted = [n for n in tensors_to_calibrate(self.regions(plan)) if (n, observer) not in self._ranges]
+        if wanted:
+            found = collect_ranges(
+                self._model, wanted, self._data, observer=observer, options=self._options, progress=self._progress
+            )
+            self._ranges |= {(name, observer): range_ for name, range_ in found.items()}
+
+    def build(self, plan: Plan, observer: ObserverName, chosen: Mapping[str, ObserverName] | None = None) -> Built:
+        """The model under a plan.
+
+        Args:
+            plan: What may run as integers.
+            observer: How ranges follow from values.
+            chosen: Another observer for the tensors named here.
+        """
+        clone = self._model.clone()
+        regions = choose_regions(clone.graph, self.scheme, plan, self.shapes)
+        self.calibrate(plan, observer)
+        ranges = {
+            name: self._ranges[name, (chosen or {}).get(name, observer)] for name in tensors_to_calibrate(regions)
+        }
+        grids = assign_grids(regions, ranges, self.scheme)
+        weights = WeightWriter(clone.graph, self._quantize_weight, reduce_range=self.scheme.reduce_range)
+        QdqWriter(clone.graph, regions, grids, weights).write()
+        stored = store_weights_as_int8(clone.graph)
+        drop_unread_weights(clone.graph)
+        return Built(clone, regions, tuple(stored))
+
+    def weights_only(self) -> Built:
+        """The float model with its weights stored as int8."""
+        clone = self._model.clone()
+        stored = store_weights_as_int8(clone.graph)
+        drop_unread_weights(clone.graph)
+        return Built(clone, Regions({}, ()), tuple(stored))
+
+    def _quantize_weight(self, node: ir.Node, array: np.ndarray, axis: int | None) -> QuantizedWeight:
+        weight = node.inputs[1]
+        key = (weight.name or "" if weight is not None else "", axis)
+        if key not in self._weights:
+            self._weights[key] = quantize_weight(
+                array, axis=axis if self._per_channel else None, reduce_range=self.scheme.reduce_range
+            )
+        return self._weights[key]
+
+
+def drop_unread_weights(graph: ir.Graph) -> None:
+    """Remove initializers that nothing reads any more."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            del graph.initializers[name]

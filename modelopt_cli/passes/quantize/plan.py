@@ -1,0 +1,77 @@
+"""A plan: which operators may run as integers. It is what a search varies, a report records and ``--plan`` replays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import onnx_ir as ir
+
+from modelopt_cli.targets.schemes import Scheme
+
+# Below this a multiplying operator saves less than the Quantize and Dequantize around it cost.
+MIN_MACS = 200_000
+# Integer kernels that exist but are slower than float outside of channels-last layout; a search tries them.
+_NOT_BY_DEFAULT = frozenset({"AveragePool", "MaxPool", "Gather", "Expand"})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which nodes may run as integers.
+
+    Attributes:
+        ops: Operator types.
+        min_macs: Conv, Gemm and MatMul of fewer multiply-accumulates stay float.
+        float_nodes: Names of nodes that stay float whatever their type; shell patterns.
+        only_nodes: Shell patterns; when there are any, multiplying nodes that match none stay float.
+    """
+
+    ops: frozenset[str]
+    min_macs: int = MIN_MACS
+    float_nodes: frozenset[str] = frozenset()
+    only_nodes: frozenset[str] = frozenset()
+
+    def allows(self, node: ir.Node) -> bool:
+        """Whether the names and types allow this node."""
+        name = node.name or ""
+        if node.op_type not in self.ops or _matches(name, self.float_nodes):
+            return False
+        return not self.only_nodes or _matches(name, self.only_nodes)
+
+    def without(self, *ops: str) -> Plan:
+        """The same plan with these operators in float."""
+        return replace(self, ops=self.ops - set(ops))
+
+    def with_ops(self, *ops: str) -> Plan:
+        """The same plan with these operators as integers."""
+        return replace(self, ops=self.ops | set(ops))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON types, sorted: equal plans have equal text."""
+        return {
+            "ops": sorted(self.ops),
+            "min_macs": self.min_macs,
+            "float_nodes": sorted(self.float_nodes),
+            "only_nodes": sorted(self.only_nodes),
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Plan:
+        """What `to_json` wrote."""
+        return cls(
+            frozenset(fields["ops"]),
+            int(fields["min_macs"]),
+            frozenset(fields["float_nodes"]),
+            frozenset(fields["only_nodes"]),
+        )
+
+
+def default_plan(scheme: Scheme) -> Plan:
+    """The table's plan for a target."""
+    return Plan(scheme.integer_ops - _NOT_BY_DEFAULT)
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)

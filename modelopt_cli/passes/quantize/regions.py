@@ -1,0 +1,104 @@
+"""Which nodes run as integers: those that pay, together with their neighbours.
+
+A node by itself rarely pays: its tensors must be quantized before it and dequantized after it. So all that could be
+integer start as integer, and nodes go back to float one after another while that makes the whole cheaper by the cost
+table: a local search for the minimum cut between the float and the integer part of the graph.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from modelopt_cli.passes.base import Skip
+from modelopt_cli.passes.quantize.kinds import Candidate, candidate
+from modelopt_cli.passes.quantize.plan import Plan
+from modelopt_cli.passes.quantize.shapes import Shapes
+from modelopt_cli.targets import costs
+from modelopt_cli.targets.schemes import Scheme
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The integer part of a graph.
+
+    Attributes:
+        integer: Candidates by node, in graph order.
+        skipped: Nodes one might expect among them, with reasons.
+    """
+
+    integer: dict[ir.Node, Candidate]
+    skipped: tuple[Skip, ...]
+
+
+def choose_regions(graph: ir.Graph, scheme: Scheme, plan: Plan, shapes: Shapes) -> Regions:
+    """The integer part of a graph under a plan."""
+    found: dict[ir.Node, Candidate] = {}
+    skipped: list[Skip] = []
+    for node in graph:
+        what = candidate(node, scheme, shapes)
+        reason = what if isinstance(what, str) else _refusal(what, plan) if what is not None else _known(node, scheme)
+        if reason is not None:
+            skipped.append(Skip(node.name or node.outputs[0].name or "", f"{node.op_type}: {reason}"))
+        elif isinstance(what, Candidate):
+            found[node] = what
+    kept = _cheapest(found, shapes)
+    gone = [node for node in found if node not in kept]
+    skipped.extend(_isolated(node) for node in gone)
+    return Regions({node: what for node, what in found.items() if node in kept}, tuple(skipped))
+
+
+def _refusal(what: Candidate, plan: Plan) -> str | None:
+    if not plan.allows(what.node):
+        return "the plan keeps it in float"
+    if what.kind == "multiply" and what.macs < plan.min_macs:
+        return f"{what.macs:,} multiply-accumulates save less than quantizing around them costs"
+    return None
+
+
+def _known(node: ir.Node, scheme: Scheme) -> str | None:
+    return scheme.stays_float.get(node.op_type)
+
+
+def _isolated(node: ir.Node) -> Skip:
+    return Skip(node.name or node.outputs[0].name or "", f"{node.op_type}: its neighbours are float")
+
+
+def _cheapest(found: dict[ir.Node, Candidate], shapes: Shapes) -> set[ir.Node]:
+    """Only ever from integer to float, so that the search ends."""
+    integer = set(found)
+    producers = {what.head: node for node, what in found.items()}
+    changed = True
+    while changed:
+        changed = False
+        for node, what in reversed(found.items()):
+            if what.kind != "multiply" and node in integer and _gain(what, integer, producers, shapes) <= 0:
+                integer.remove(node)
+                changed = True
+    return integer
+
+
+def _gain(what: Candidate, integer: set[ir.Node], producers: dict[ir.Value, ir.Node], shapes: Shapes) -> float:
+    """Nanoseconds saved by this node being integer, its neighbours being what they are."""
+    cost = costs.cost_of(what.node.op_type)
+    work = max(_size(value, shapes) for value in (*what.activations, what.head))
+    gain = work * (cost.float_ns if what.kind == "affine" else cost.float_ns - cost.integer_ns)
+    for value in dict.fromkeys(what.activations):
+        others = [use.node in integer for use in value.uses() if use.node is not what.node]
+        if producers.get(value) in integer:
+            needed_anyway = value.is_graph_output() or not all(others)
+            gain += 0 if needed_anyway else costs.DEQUANTIZE_NS * _size(value, shapes)
+        elif not any(others):
+            gain -= costs.QUANTIZE_NS * _size(value, shapes)
+    readers, size = [use.node in integer for use in what.head.uses()], _size(what.head, shapes)
+    if any(readers):
+        gain += costs.QUANTIZE_NS * size
+    if what.head.is_graph_output() or not all(readers):
+        gain -= costs.DEQUANTIZE_NS * size
+    return gain
+
+
+def _size(value: ir.Value, shapes: Shapes) -> float:
+    return float(math.prod(shapes[str(value.name)]))

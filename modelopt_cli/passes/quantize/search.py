@@ -1,0 +1,139 @@
+"""Choose a plan by measurement: start from the table's, change it only where the clock says so clearly."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx_ir as ir
+
+from modelopt_cli.calibration.ranges import ObserverName
+from modelopt_cli.passes.quantize.builder import Builder, Built
+from modelopt_cli.passes.quantize.plan import Plan
+from modelopt_cli.profiling.statistics import LatencyComparison
+from modelopt_cli.profiling.timing import compare_latency
+
+CLEARLY = 0.99  # the whole interval of the ratio has to be below this
+FEWEST_MACS = 10_000  # the other threshold that is tried: overheads differ between runtimes and machines
+GATE_S = 3.0
+VARIANT_S = 1.0
+_FREE = ("affine", "move")
+
+
+@dataclass
+class Search:
+    """What was tried and found.
+
+    Attributes:
+        built: The model of the chosen plan.
+        plan: The chosen plan; with no operators when float is faster.
+        log: One line per decision, for the report.
+        ratio: Latency as a share of the float model's, when measured.
+    """
+
+    built: Built
+    plan: Plan
+    log: list[str] = field(default_factory=list)
+    ratio: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``PassResult.details``."""
+        return {"plan": self.plan.to_json(), "decisions": self.log, "latency_to_float": self.ratio}
+
+
+def search_plan(model: ir.Model, builder: Builder, start: Plan, observer: ObserverName, budget_s: float) -> Search:
+    """The fastest plan near ``start``, never one that is clearly slower than float.
+
+    Args:
+        model: The float model.
+        builder: Builds variants of it.
+        start: The table's plan.
+        observer: Observer of the ranges; it does not matter to speed.
+        budget_s: Seconds for measuring; building comes on top. 0 takes ``start`` as it is.
+    """
+    deadline = time.monotonic() + budget_s
+    found = Search(builder.build(start, observer), start)
+    if budget_s <= 0 or not found.built.regions.integer:
+        return found
+    _try_variants(found, builder, observer, deadline)
+    _gate(found, model, builder, max(min(GATE_S, budget_s), deadline - time.monotonic()))
+    return found
+
+
+def _try_variants(found: Search, builder: Builder, observer: ObserverName, deadline: float) -> None:
+    variants = _variants(found, builder)
+    affordable = int((deadline - time.monotonic() - GATE_S) / VARIANT_S)
+    if affordable < 1 or not variants:
+        return
+    variants = variants[:affordable]
+    timed = [_against(found.built, builder.build(plan, observer), builder) for _, plan in variants]
+    better = [(label, plan) for (label, plan), t in zip(variants, timed, strict=True) if t.ratio_high < CLEARLY]
+    found.log += [_line(label, t) for (label, _), t in zip(variants, timed, strict=True)]
+    if better:
+        _adopt(found, builder, observer, better)
+
+
+def _adopt(found: Search, builder: Builder, observer: ObserverName, better: list[tuple[str, Plan]]) -> None:
+    """All clear improvements together, when together they are an improvement too; otherwise the table's plan."""
+    together = found.plan
+    for _, plan in better:
+        together = Plan(
+            (together.ops & plan.ops)
+            if plan.ops < found.plan.ops
+            else (together.ops | plan.ops)
+            if plan.ops > found.plan.ops
+            else together.ops,
+            min(together.min_macs, plan.min_macs),
+            found.plan.float_nodes,
+            found.plan.only_nodes,
+        )
+    candidate = builder.build(together, observer)
+    timed = _against(found.built, candidate, builder)
+    found.log.append(_line("together: " + ", ".join(label for label, _ in better), timed))
+    if timed.ratio_high < CLEARLY:
+        found.built, found.plan = candidate, together
+
+
+def _against(current: Built, other: Built, builder: Builder) -> LatencyComparison:
+    """Two at a time: more sessions at once would hold the activations of each in memory."""
+    return compare_latency(current.model, other.model, builder.sample, budget_s=VARIANT_S)
+
+
+def _gate(found: Search, model: ir.Model, builder: Builder, budget_s: float) -> None:
+    timed = compare_latency(model, found.built.model, builder.sample, budget_s=budget_s)
+    found.ratio = timed.ratio
+    found.log.append(_line("integer against float", timed))
+    if timed.ratio_low > 1:
+        found.built, found.plan, found.ratio = builder.weights_only(), Plan(frozenset()), 1.0
+        found.log.append("integers are slower than float on this target: weights are int8 in the file only")
+
+
+def _variants(found: Search, builder: Builder) -> list[tuple[str, Plan]]:
+    """Plans that differ from the current one in one operator type, the most data first."""
+    work: dict[str, int] = {}
+    for what in found.built.regions.integer.values():
+        if what.kind not in ("multiply", *_FREE):
+            size = math.prod(builder.shapes.get(str(what.head.name), (1,)))
+            work[what.node.op_type] = work.get(what.node.op_type, 0) + size
+    present = {node.op_type for node in found.built.model.graph}
+    extra = sorted((builder.scheme.integer_ops - found.plan.ops) & present)
+    variants = [(f"{op} as integer", found.plan.with_ops(op)) for op in extra]
+    variants += [(f"{op} in float", found.plan.without(op)) for op in sorted(work, key=lambda op: (-work[op], op))]
+    if any(what.kind == "multiply" for what in found.built.regions.integer.values()):
+        pointwise = {w.node.op_type for w in found.built.regions.integer.values() if w.kind != "multiply"}
+        variants.insert(0, ("only Conv, Gemm and MatMul as integers", found.plan.without(*pointwise)))
+    if found.plan.min_macs > FEWEST_MACS:
+        smaller = Plan(found.plan.ops, FEWEST_MACS, found.plan.float_nodes, found.plan.only_nodes)
+        variants.append(("small Conv, Gemm and MatMul as integers too", smaller))
+    here = _nodes(found.plan, builder)
+    return [(label, plan) for label, plan in variants if _nodes(plan, builder) != here]
+
+
+def _nodes(plan: Plan, builder: Builder) -> set[ir.Node]:
+    return set(builder.regions(plan).integer)
+
+
+def _line(label: str, timed: LatencyComparison) -> str:
+    return f"{label}: {timed.ratio:.3f} of the time ({timed.ratio_low:.3f} to {timed.ratio_high:.3f})"

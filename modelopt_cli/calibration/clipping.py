@@ -9,6 +9,7 @@ from modelopt_cli.calibration.histogram import BINS_PER_SIDE, Histogram
 LEVELS = {"u8": 256, "s8": 255}
 MSE_CANDIDATES = 256  # per side, at bin edges
 ENTROPY_LEVELS = 128  # magnitudes of an 8-bit grid
+ENTROPY_FLOOR = 1e-4  # of a count: keeps the divergence finite, as in onnxruntime
 ENTROPY_STRIDE = 8  # bins between two candidates
 
 
@@ -91,7 +92,7 @@ def _clip_error(histogram: Histogram, end: float, sign: int) -> float:
 
 
 def _divergence(magnitudes: np.ndarray, bins: int) -> float:
-    """KL(P || Q) for a threshold after ``bins`` bins, in nats; infinite where Q misses what P has."""
+    """KL(P || Q) for a threshold after ``bins`` bins, in nats; where Q misses what P has, it gets `ENTROPY_FLOOR`."""
     reference = magnitudes[:bins].copy()
     kept = reference.copy()
     reference[-1] += magnitudes[bins:].sum()
@@ -100,7 +101,8 @@ def _divergence(magnitudes: np.ndarray, bins: int) -> float:
     mass = np.bincount(level, kept, ENTROPY_LEVELS)
     share = np.bincount(level, occupied, ENTROPY_LEVELS)
     quantized = np.where(occupied, (mass / np.maximum(share, 1))[level], 0.0)
-    if not quantized.any() or (quantized[occupied] == 0).any():
-        return np.inf
+    if not quantized.any():
+        return np.inf  # everything is beyond the threshold
+    quantized = np.where(occupied & (quantized == 0), ENTROPY_FLOOR, quantized)
     p, q = reference[occupied] / reference.sum(), quantized[occupied] / quantized.sum()
     return float(np.sum(p * np.log(p / q)))

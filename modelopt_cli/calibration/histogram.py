@@ -13,7 +13,8 @@ class Histogram:
     """Counts of non-zero values over [-2^e, 2^e), for the smallest e that holds them all.
 
     The range is a power of two and each doubling folds pairs of bins, so bin edges are nested and exact in floating
-    point: the counts depend on the multiset of values and on nothing else. Zeros are counted apart: they are exact on
+    point: the counts depend on the multiset of values and on nothing else (as long as the smallest magnitude is not
+    2^-90 of the largest, where the scaling underflows). Zeros are counted apart: they are exact on
     any quantized grid, and after a Relu they would drown everything else.
 
     Attributes:
@@ -55,7 +56,7 @@ class Histogram:
 
     def _widen(self, magnitude: float) -> None:
         # frexp gives magnitude < 2^exponent strictly, so no value ever falls on the open upper edge.
-        needed = int(np.frexp(magnitude)[1])
+        needed = int(np.frexp(magnitude)[1]) if magnitude else MIN_EXPONENT
         while self._exponent < needed:
             self._exponent += 1
             folded = self.counts.reshape(-1, 2).sum(axis=1)

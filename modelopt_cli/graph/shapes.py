@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import onnx
@@ -12,6 +12,8 @@ import onnx_ir as ir
 from modelopt_cli.graph.edit import constant
 
 SMALL_TENSOR_BYTES = 1024  # shape arithmetic; larger initializers need not be serialized to infer shapes
+
+MADE_UP_PREFIX = "unk__"  # what onnx's inference calls dimensions that it knows nothing of
 
 Element = int | str | None  # a number, the name of a symbolic dimension, or unknown
 Elements = tuple[Element, ...]
@@ -203,16 +205,17 @@ def _refine(value: ir.Value, answer: ir.Value) -> None:
     if answer.shape is None:
         return
     if value.shape is None or len(value.shape) != len(answer.shape):
-        value.shape = ir.Shape(list(answer.shape))
+        value.shape = ir.Shape([_finer(None, size) for size in answer.shape])
         return
-    dims: Sequence[int | ir.SymbolicDim] = [
-        _finer(old, new) for old, new in zip(value.shape, answer.shape, strict=True)
-    ]
+    dims = [_finer(old, new) for old, new in zip(value.shape, answer.shape, strict=True)]
     if list(dims) != list(value.shape):
         value.shape = ir.Shape(dims)
 
 
-def _finer(old: int | ir.SymbolicDim, new: int | ir.SymbolicDim) -> int | ir.SymbolicDim:
-    if isinstance(old, int) or (isinstance(new, ir.SymbolicDim) and (new.value is None or old.value is not None)):
-        return old
-    return new
+def _finer(old: int | ir.SymbolicDim | None, new: int | ir.SymbolicDim) -> int | str | None:
+    """The dimension that says more; a name that inference made up would keep a real one from taking its place."""
+    before = old.value if isinstance(old, ir.SymbolicDim) else old
+    after = new.value if isinstance(new, ir.SymbolicDim) else new
+    if isinstance(after, str) and after.startswith(MADE_UP_PREFIX):
+        after = None
+    return before if isinstance(before, int) or after is None or (before and not isinstance(after, int)) else after

@@ -49,9 +49,10 @@ AnyRule = Rule[Any]
 
 @dataclass
 class Outcome:
-    """What a run of the engine did: rewrites by rule, and refusals by node and rule."""
+    """What a run of the engine did: rewrites by rule, refusals by node and rule, opsets in which it could do more."""
 
     applied: Counter[str] = field(default_factory=Counter)
+    wishes: set[int] = field(default_factory=set)
     refused: dict[tuple[ir.Node, str], Skip] = field(default_factory=dict)
 
     @property
@@ -72,6 +73,8 @@ class Editor:
         self.graph = graph
         self.opset = opset
         self.touched: list[ir.Node] = []
+        self.wishes: set[int] = set()
+        self._protected: set[ir.Node] = set()
         self._shapes: ShapeArithmetic | None = None
 
     @property
@@ -130,6 +133,18 @@ class Editor:
         if producer is not None:
             self._remove([producer])
 
+    def protect(self, nodes: Iterable[ir.Node]) -> None:
+        """No rule edits these nodes: together they are a pattern that the runtime recognises."""
+        self._protected.update(nodes)
+
+    def is_protected(self, node: ir.Node) -> bool:
+        """Whether some rule asked for the node to stay as it is."""
+        return node in self._protected
+
+    def wish(self, opset: int) -> None:
+        """Say that a newer opset would let some rule do more here."""
+        self.wishes.add(opset)
+
     def touch(self, *nodes: ir.Node) -> None:
         """Look at these nodes, and at those beside them, again."""
         self._shapes = None
@@ -182,6 +197,7 @@ def apply_rules(model: ir.Model, stages: Sequence[Sequence[AnyRule]]) -> Outcome
         editor = Editor(graph, opset)
         while any([_run_stage(editor, stage, outcome) for stage in stages]):
             pass
+        outcome.wishes |= editor.wishes
     return outcome
 
 
@@ -195,7 +211,7 @@ def _run_stage(editor: Editor, rules: Sequence[AnyRule], outcome: Outcome) -> in
     edits = 0
     while queue and edits < limit:
         node = queue.pop()
-        if node.graph is not editor.graph or node.domain not in ("", "ai.onnx"):
+        if node.graph is not editor.graph or node.domain not in ("", "ai.onnx") or editor.is_protected(node):
             continue
         if _apply_first(node, table.get(node.op_type, ()), editor, outcome):
             edits += 1

@@ -115,6 +115,8 @@ class Plan:
         if self.steps > MAX_STEPS:
             raise Refusal("too many nodes read it")
         for node, index in readers:
+            if self.graph.is_protected(node):
+                raise Refusal(f"{node.op_type} '{node.name}' is part of a pattern that the runtime recognises")
             if node.graph is not self.graph.graph:
                 raise Refusal("a branch of the graph reads it")
             if any(node is other for other, _ in self.planned):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import ClassVar, Literal
 
 import onnx_ir as ir
 
+from modelopt_cli.errors import ModelError
 from modelopt_cli.graph.edit import forget_names
+from modelopt_cli.graph.opset import raise_opset
+from modelopt_cli.graph.shapes import infer_shapes
 from modelopt_cli.passes.base import Pass, PassContext, PassResult
-from modelopt_cli.passes.fuse.engine import apply_rules
+from modelopt_cli.passes.fuse.engine import Outcome, apply_rules
 from modelopt_cli.passes.fuse.rules.table import FUSE
 
 
@@ -17,6 +21,8 @@ class Fuse(Pass):
 
     Works best after ``simplify``. Weights are computed in float64 and rounded once per rewrite; a weight that several
     nodes share, a value that is an output of the model, and whatever is not exact is left alone, with the reason.
+    The opset is raised where it has an operator for what the model spells out (HardSwish: 14, Gelu: 20) and the
+    target's ``max_opset`` allows it.
 
     Example::
 
@@ -31,12 +37,42 @@ class Fuse(Pass):
     def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
         forget_names(model)
         nodes = _count_nodes(model)
-        outcome = apply_rules(model, FUSE)
+        outcome = _apply_until_stable(model)
+        if _raise_for(model, outcome.wishes, ctx.target.max_opset):
+            infer_shapes(model)
+            again = _apply_until_stable(model)
+            outcome = Outcome(outcome.applied + again.applied, set(), again.refused)
         details = {
             "nodes": {"before": nodes, "after": _count_nodes(model)},
             "rules": dict(sorted(outcome.applied.items())),
         }
         return PassResult(model, outcome.applied.total(), outcome.skips, details)
+
+
+def _apply_until_stable(model: ir.Model) -> Outcome:
+    """Shapes are inferred again after edits, which lets rules see what they could not; never before a first edit."""
+    applied: Counter[str] = Counter()
+    wishes: set[int] = set()
+    while True:
+        outcome = apply_rules(model, FUSE)
+        applied += outcome.applied
+        wishes |= outcome.wishes
+        if not outcome.applied:
+            return Outcome(applied, wishes, outcome.refused)
+        infer_shapes(model)
+
+
+def _raise_for(model: ir.Model, wishes: set[int], limit: int | None) -> bool:
+    """Raise the opset to the highest that rules wish for, the target allows and the model can be converted to."""
+    for wish in sorted(wishes, reverse=True):
+        if wish > (limit or wish):
+            continue
+        try:
+            raise_opset(model, wish)
+        except ModelError:
+            continue  # nothing was changed; a lower wish may work
+        return True
+    return False
 
 
 def _count_nodes(model: ir.Model) -> int:

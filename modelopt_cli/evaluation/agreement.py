@@ -98,10 +98,10 @@ class AgreementMeter:
         self._signal += signal
         self._noise += noise
         self._worst = max(self._worst, float(np.abs(difference).max(initial=0.0)))
-        if signal and power:
+        if noise == 0:
+            self._cosine += 1.0
+        elif signal and power:
             self._cosine += float((ref * got).sum()) / float(np.sqrt(signal) * np.sqrt(power))
-        else:
-            self._cosine += float(signal == power)
 
     def _sqnr(self) -> float:
         if self._nonfinite:

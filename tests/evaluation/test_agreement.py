@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelopt_cli.evaluation.agreement import AgreementMeter
+
+
+def meter(pairs, **options):
+    found = AgreementMeter("out", **options)
+    for reference, got in pairs:
+        found.update(reference, got)
+    return found.result()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_figures_are_those_of_all_samples_together(seed):
+    rng = np.random.default_rng(seed)
+    ref = rng.standard_normal((9, 1, 6)).astype(np.float32)
+    got = ref + 0.3 * rng.standard_normal(ref.shape).astype(np.float32)
+    found = meter(zip(ref, got, strict=True), mask_threshold=0.2)
+    a, b = ref.astype(np.float64), got.astype(np.float64)
+    assert found.sqnr_db == pytest.approx(10 * np.log10((a**2).sum() / ((a - b) ** 2).sum()))
+    assert found.max_abs_error == pytest.approx(np.abs(a - b).max())
+    assert found.top1 == pytest.approx((a.argmax(-1) == b.argmax(-1)).mean())
+    cosines = [(x * y).sum() / np.linalg.norm(x) / np.linalg.norm(y) for x, y in zip(a, b, strict=True)]
+    assert found.cosine == pytest.approx(np.mean(cosines))
+    assert found.mask_iou == pytest.approx(((a > 0.2) & (b > 0.2)).sum() / ((a > 0.2) | (b > 0.2)).sum())
+
+
+def test_equal_outputs():
+    x = np.array([[1.0, -np.inf, 3.0]])
+    found = meter([(x, x.copy())])
+    assert (found.sqnr_db, found.cosine, found.max_abs_error, found.top1, found.nonfinite) == (200, 1, 0, 1, 0)
+
+
+def test_outputs_of_zeros():
+    assert meter([(np.zeros((1, 3)), np.zeros((1, 3)))]).cosine == 1
+    lost = meter([(np.ones((1, 3)), np.zeros((1, 3)))])
+    assert (lost.sqnr_db, lost.cosine) == (0, 0)
+
+
+def test_an_output_that_stops_being_finite_has_no_quality_left():
+    found = meter([(np.ones((1, 3)), np.array([[1, np.nan, 1]]))])
+    assert (found.nonfinite, found.sqnr_db) == (1, -200)
+
+
+def test_another_shape_is_no_agreement_at_all():
+    x = np.eye(2)
+    found = meter([(x, x), (x, x[:1])])
+    assert (found.shape_mismatches, found.top1, found.cosine) == (1, 0.5, 0.5)
+    assert found.sqnr_db == pytest.approx(10 * np.log10(2))
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (1, 1, 8, 8)])
+def test_top1_is_for_scores_only(shape):
+    x = np.ones(shape, np.float32)
+    assert meter([(x, x)]).top1 is None

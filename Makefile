@@ -43,8 +43,8 @@ lint: $(READY) ## Check style, types and the direction of imports
 
 check: lint test ## Everything that must hold before a commit
 
-bench: $(READY) ## Measure start-up and the rest; prints figures, asserts nothing
-	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+bench: $(READY) ## Measure against peers and write benchmarks/RESULTS.md; asserts nothing
+	$(BIN)/python -m benchmarks
 
 clean: ## Remove what the other targets made, but for .venv
 	rm -rf $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -44,6 +44,8 @@ class LatencyComparison:
         ratio_low: Lower end of the 95 % interval of ``ratio``.
         ratio_high: Upper end.
         rebuilds: How many times both sessions were built anew.
+        stolen: Share of the time that other processes took, known for one thread on the CPU: the ratio leaves it out,
+            and milliseconds are of undisturbed runs where there are enough.
         significant: Whether the interval excludes 1.
     """
 
@@ -57,6 +59,7 @@ class LatencyComparison:
     ratio_low: float
     ratio_high: float
     rebuilds: int = 1
+    stolen: float = 0.0
 
     @property
     def significant(self) -> bool:

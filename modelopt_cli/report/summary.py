@@ -21,6 +21,9 @@ from modelopt_cli.report.model import Accuracy, Audit, Fidelity, LatencyComparis
 from modelopt_cli.report.verdict import gate_value, metric_label, verdict
 
 
+BUSY_SHARE = 0.1  # of the measuring time taken by other processes: worth a line
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the main table."""
@@ -70,7 +73,8 @@ def summarize_report(report: RunReport) -> Summary:
         GateRow(g.name, gate_value(g, g.limit), gate_value(g, g.value), "met" if g.met else "MISSED", g.note)
         for g in report.gates
     )
-    notices = (f"{n.message} ({n.advice})" if n.advice else n.message for n in report.notices)
+    notices = [f"{n.message} ({n.advice})" if n.advice else n.message for n in report.notices]
+    notices += [_busy_machine(latency) for latency in report.latency if latency.stolen >= BUSY_SHARE]
     return Summary(verdict(report), tuple(_rows(report)), tuple(map(_step, report.steps)), tuple(gates), tuple(notices))
 
 
@@ -106,6 +110,14 @@ def _latency_row(latency: LatencyComparison) -> Row:
     change = format_speed(latency.ratio) if latency.significant else "no significant difference"
     times = format_ms(latency.original.median_ms), format_ms(latency.result.median_ms)
     return Row(f"latency ({', '.join(conditions)})", *times, f"{change} {interval}")
+
+
+def _busy_machine(latency: LatencyComparison) -> str:
+    share = format_percent(latency.stolen, digits=0)
+    return (
+        f"other processes took {share} of the measuring time on {latency.provider}: the ratio leaves it out, "
+        "the milliseconds may not (measure again when the machine is idle)"
+    )
 
 
 def _fidelity_rows(fidelity: Fidelity) -> Iterator[Row]:

@@ -75,6 +75,23 @@ def test_inputs_that_do_not_fit_are_said() -> None:
         audit(FLOAT, FLOAT, {"x": np.ones((1, 5, 8, 8), np.float32)}, Target())
 
 
+def test_dynamic_quantization_is_integer_too() -> None:
+    text = """g (float[2,16] x) => (float[2,8] y) {
+        q, s, z = DynamicQuantizeLinear(x)
+        i = MatMulInteger(q, w, z, wz)
+        f = Cast<to = 1>(i)
+        k = Mul(s, ws)
+        y = Mul(f, k)
+    }"""
+    arrays = {"w": np.ones((16, 8), np.int8), "wz": np.array(0, np.int8), "ws": np.array(0.1, np.float32)}
+    original = model_from_text(
+        "g (float[2,16] x) => (float[2,8] y) { y = MatMul(x, w) }", w=np.ones((16, 8), np.float32)
+    )
+    found = audit(model_from_text(text, **arrays), original, {"x": np.ones((2, 16), np.float32)}, Target())
+    assert found.integer_ops == {"DynamicQuantizeMatMul": 1}
+    assert (found.integer_mac_share, found.macs_result, found.leftover_qdq) == (1.0, 256, 0)
+
+
 def test_integer_kernels_by_name() -> None:
     assert all(map(is_integer_kernel, ("QLinearConv", "QLinearAdd", "QGemm", "DynamicQuantizeMatMul", "ConvInteger")))
     # four-bit weights are unpacked and multiplied as floats; quantizing and back computes nothing

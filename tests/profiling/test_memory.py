@@ -22,5 +22,5 @@ def test_a_process_of_its_own_is_measured() -> None:
 
 
 def test_what_fails_there_is_said_here() -> None:
-    with pytest.raises(ModelError, match="in a process of its own: .*fails when it runs"):
+    with pytest.raises(ModelError, match=r"in a process of its own: .*fails when it runs"):
         measure_footprint(MODEL, {"x": np.ones((2, 2), np.float32)})

@@ -48,3 +48,11 @@ def test_conditions_other_than_the_default_are_named(report: RunReport) -> None:
 def test_macs_show_up_when_structure_was_removed(report: RunReport) -> None:
     pruned = replace(report, audit=Audit(0.0, {}, {"Conv": 49}, 0, 400_000_000, 200_000_000))
     assert Row("MACs", "400 M", "200 M", "-50 %") in summarize_report(pruned).rows
+
+
+def test_a_busy_machine_is_said_and_a_quiet_one_is_not(report: RunReport) -> None:
+    busy = replace(report, latency=(replace(latency(0.5), stolen=0.34),))
+    notes = summarize_report(busy).notices
+    assert notes[1].startswith("other processes took 34 % of the measuring time on cpu: ")
+    quiet = replace(report, latency=(replace(latency(0.5), stolen=0.05),))
+    assert len(summarize_report(quiet).notices) == 1

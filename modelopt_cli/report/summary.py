@@ -20,7 +20,6 @@ from modelopt_cli.report.format import (
 from modelopt_cli.report.model import Accuracy, Audit, Fidelity, LatencyComparison, ModelStats, RunReport, StepReport
 from modelopt_cli.report.verdict import gate_value, metric_label, verdict
 
-
 BUSY_SHARE = 0.1  # of the measuring time taken by other processes: worth a line
 
 

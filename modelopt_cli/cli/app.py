@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import signal
 import sys
-from types import FrameType
 
-from modelopt_cli.cli.boundary import boundary
+from modelopt_cli.cli.boundary import boundary, interrupt
 
 
 def main() -> None:
     """Run ``modelopt`` on ``sys.argv``; never returns normally."""
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores Ctrl-C
+        signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)  # of `timeout` and of schedulers: the same way out, with the same clean-up
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a name in another script must not end a report in an ASCII locale
     with boundary():
         from modelopt_cli.cli.root import app
 
         app(prog_name="modelopt")
-
-
-def _as_interrupt(signum: int, frame: FrameType | None) -> None:
-    # `timeout` and job schedulers send SIGTERM: the same way out as Ctrl-C, so that temporary files are removed.
-    raise KeyboardInterrupt

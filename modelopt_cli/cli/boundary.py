@@ -5,15 +5,25 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from types import FrameType
 
 from modelopt_cli.errors import ExitCode, ModelOptError, RecipeError
 
 SIGPIPE_STATUS = 141  # 128 + SIGPIPE: what a shell reports of a program that the closed pipe ended
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+_interrupted = threading.Event()
+
+
+def interrupt(signum: int, frame: FrameType | None) -> None:
+    """The handler of SIGINT and SIGTERM: `KeyboardInterrupt`, and a note that it was one, whatever becomes of it."""
+    _interrupted.set()
+    raise KeyboardInterrupt
 
 
 @contextmanager
@@ -26,46 +36,48 @@ def boundary(debug: Callable[[], bool] = lambda: False) -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except BrokenPipeError:
+    except SystemExit:
+        raise
+    except BaseException as error:
+        if _is_framework(error) and not _interrupted.is_set():
+            raise
+        # An extension module that is interrupted while it is imported makes an ImportError of it.
+        code, lines = _explain(KeyboardInterrupt() if _interrupted.is_set() else error)
+        if debug():
+            traceback.print_exc()
+        with suppress(OSError):  # stderr may be closed as well; the exit code still speaks
+            sys.stderr.write("".join(f"{line}\n" for line in lines))
+            sys.stderr.flush()
+        raise SystemExit(code) from None
+
+
+def _explain(error: BaseException) -> tuple[int, list[str]]:
+    """The exit code of an error, and what is said of it."""
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED, ["modelopt: interrupted"]
+    if isinstance(error, BrokenPipeError):
         _discard_stdout()
-        raise SystemExit(SIGPIPE_STATUS) from None
-    except KeyboardInterrupt:
-        _leave(debug(), ExitCode.INTERRUPTED, "modelopt: interrupted")
-    except RecipeError as error:
-        _leave(debug(), error.exit_code, *(f"modelopt: error: {problem}" for problem in error.problems))
-    except ModelOptError as error:
+        return SIGPIPE_STATUS, []
+    if isinstance(error, RecipeError):
+        return error.exit_code, [f"modelopt: error: {problem}" for problem in error.problems]
+    if isinstance(error, ModelOptError):
         where = f"{error.where}: " if error.where else ""
         hint = [f"  hint: {error.hint}"] if error.hint else []
-        _leave(debug(), error.exit_code, f"modelopt: error: {where}{error.message}", *hint)
-    except MemoryError:
-        _leave(debug(), ExitCode.FAILED, "modelopt: error: not enough memory")
-    except Exception as error:
-        if _is_framework(error):
-            raise
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            _discard_stdout()
-            place = f"{error.filename}: " if error.filename else ""
-            _leave(debug(), ExitCode.FAILED, f"modelopt: error: {place}the disk is full", "  hint: free some space")
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
-        _leave(
-            debug(),
-            ExitCode.BUG,
-            f"modelopt: internal error: {what}",
-            "  hint: this is a bug of modelopt: please report it with what --debug prints",
-        )
+        return error.exit_code, [f"modelopt: error: {where}{error.message}", *hint]
+    if isinstance(error, MemoryError):
+        return ExitCode.FAILED, ["modelopt: error: not enough memory"]
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        _discard_stdout()
+        place = f"{error.filename}: " if error.filename else ""
+        return ExitCode.FAILED, [f"modelopt: error: {place}the disk is full", "  hint: free some space"]
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    hint_line = "  hint: this is a bug of modelopt: please report it with what --debug prints"
+    return ExitCode.BUG, [f"modelopt: internal error: {what}", hint_line]
 
 
-def _is_framework(error: Exception) -> bool:
+def _is_framework(error: BaseException) -> bool:
     """Whether typer raised it to print usage or to leave; it knows the exit code. No import here: Ctrl-C may hit it."""
     return any(base.__name__ in ("ClickException", "Exit", "Abort") for base in type(error).__mro__)
-
-
-def _leave(debug: bool, code: int, *lines: str) -> NoReturn:
-    if debug:
-        traceback.print_exc()
-    with suppress(OSError):  # stderr may be closed as well; the exit code still speaks
-        print(*lines, sep="\n", file=sys.stderr, flush=True)  # noqa: T201 the boundary is the command line's voice
-    raise SystemExit(code)
 
 
 def _discard_stdout() -> None:

@@ -96,12 +96,16 @@ def _check_flags(model: str, recipe: Recipe, flags: RunFlags) -> Path | None:
 
 
 def _options(recipe: Recipe, flags: RunFlags) -> CompressOptions:
+    from modelopt_cli.evaluation.metrics import find_metric
     from modelopt_cli.pipeline.options import CompressOptions
 
+    metric = flags.metric or recipe.data.evaluation.metric
+    if metric is not None:
+        find_metric(metric)
     return CompressOptions(
         calibration=_dataset(flags.calibration, recipe.calibration_path),
         evaluation=_dataset(flags.evaluation, recipe.evaluation_path),
-        metric=flags.metric,
+        metric=metric,
         providers=check_providers(flags.providers),
         threads=flags.threads,
         batch=flags.batch,

@@ -145,7 +145,18 @@ def _is_weight(value: ir.Value, dtype: ir.DataType) -> bool:
         return any(use in _BIAS_INPUTS for use in uses)
     if dtype not in _WEIGHT_TYPES:
         return False
-    return not uses or any(index not in _SETTING_INPUTS.get(op, ()) for op, index in uses)
+    return not uses or not all(_is_setting(use.node, use.idx) for use in value.uses())
+
+
+def _is_setting(node: ir.Node, index: int) -> bool:
+    if index in _SETTING_INPUTS.get(node.op_type, ()):
+        return True
+    # Dynamic quantization multiplies the scale of the activations, found at run time, by that of the weights.
+    others = (other for position, other in enumerate(node.inputs) if position != index and other is not None)
+    return node.op_type == "Mul" and any(
+        producer is not None and producer.op_type == "DynamicQuantizeLinear"
+        for producer in (other.producer() for other in others)
+    )
 
 
 def _count(value: ir.Value, tensor: ir.TensorProtocol) -> tuple[int, int]:

@@ -66,6 +66,18 @@ def test_zeros_of_quantized_weights_are_their_zero_point(
     assert stats.weight_bytes_by_dtype == {"uint8": 12}
 
 
+def test_the_weight_scale_of_dynamic_quantization_is_no_parameter() -> None:
+    text = """g (float[2,16] x) => (float[2,8] y) {
+        q, s, z = DynamicQuantizeLinear(x)
+        i = MatMulInteger(q, w, z, wz)
+        f = Cast<to = 1>(i)
+        k = Mul(s, ws)
+        y = Mul(f, k)
+    }"""
+    arrays = {"w": np.ones((16, 8), np.int8), "wz": np.zeros(8, np.int8), "ws": np.ones(8, np.float32)}
+    assert model_stats(model_from_text(text, **arrays), 0).parameters == 128
+
+
 def test_a_quantized_bias_of_32_bits_is_a_parameter_and_an_index_is_none() -> None:
     text = """g (int32[1] i, float[2] x) => (float[2] y, int32[1] j) {
         d = DequantizeLinear(b, s)

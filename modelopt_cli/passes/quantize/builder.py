@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx_ir as ir
 from modelopt_cli.calibration.collector import collect_ranges
 from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions, Range
 from modelopt_cli.data.dataset import Dataset, Sample
+from modelopt_cli.passes.base import PassResult
 from modelopt_cli.passes.quantize.grids import assign_grids, tensors_to_calibrate
 from modelopt_cli.passes.quantize.plan import Plan
 from modelopt_cli.passes.quantize.qdq import QdqWriter
@@ -31,11 +32,17 @@ class Built:
         model: A new graph; weights that were not quantized are shared with the float model.
         regions: What runs as integers; its nodes are those of ``model``.
         stored: Weights of float operators that are int8 in the file only.
+        rest: What was done besides.
     """
 
     model: ir.Model
     regions: Regions
     stored: tuple[str, ...]
+    rest: PassResult | None = None
+
+
+Rest = Callable[[ir.Model, bool], PassResult]
+"""(model, whether it is the result) -> what was done to it, in place."""
 
 
 class Builder:
@@ -45,8 +52,9 @@ class Builder:
         model: The float model; it is not edited.
         scheme: Integer types of the target.
         data: Calibration samples.
-        observers: How ranges follow from values, unless a tensor is named in ``chosen`` of `build`.
         per_channel: One weight scale per output channel, where the scheme has that.
+        percentile: Of observer ``percentile``.
+        rest: What is done to the model besides, after the static part: dynamic products, say.
         progress: Where to say how far calibration is.
     """
 
@@ -58,6 +66,7 @@ class Builder:
         *,
         per_channel: bool = True,
         percentile: float = 99.99,
+        rest: Rest | None = None,
         progress: Progress,
     ) -> None:
         self._model = model
@@ -65,6 +74,7 @@ class Builder:
         self._data = data
         self._per_channel = per_channel and scheme.per_channel
         self._options = ObserverOptions(percentile=percentile, grid="s8" if scheme.symmetric else "u8")
+        self._rest = rest
         self._progress = progress
         self._ranges: dict[tuple[str, ObserverName], Range] = {}
         self._weights: dict[tuple[str, int | None], QuantizedWeight] = {}
@@ -84,13 +94,21 @@ class Builder:
             )
             self._ranges |= {(name, observer): range_ for name, range_ in found.items()}
 
-    def build(self, plan: Plan, observer: ObserverName, chosen: Mapping[str, ObserverName] | None = None) -> Built:
+    def build(
+        self,
+        plan: Plan,
+        observer: ObserverName,
+        chosen: Mapping[str, ObserverName] | None = None,
+        *,
+        final: bool = False,
+    ) -> Built:
         """The model under a plan.
 
         Args:
             plan: What may run as integers.
             observer: How ranges follow from values.
             chosen: Another observer for the tensors named here.
+            final: Whether this is the result, for which ``rest`` takes its time, or a draft to be timed.
         """
         clone = self._model.clone()
         regions = choose_regions(clone.graph, self.scheme, plan, self.shapes)
@@ -101,9 +119,10 @@ class Builder:
         grids = assign_grids(regions, ranges, self.scheme)
         weights = WeightWriter(clone.graph, self._quantize_weight, reduce_range=self.scheme.reduce_range)
         QdqWriter(clone.graph, regions, grids, weights).write()
+        extra = self._rest(clone, final) if self._rest is not None else PassResult(clone, 0)
         stored = store_weights_as_int8(clone.graph)
         drop_unread_weights(clone.graph)
-        return Built(clone, regions, tuple(stored))
+        return Built(clone, regions, tuple(stored), extra)
 
     def weights_only(self) -> Built:
         """The float model with its weights stored as int8."""

@@ -25,13 +25,16 @@ class Plan:
         ops: Operator types.
         min_macs: Conv, Gemm and MatMul of fewer multiply-accumulates stay float.
         float_nodes: Names of nodes that stay float whatever their type; shell patterns.
-        only_nodes: Shell patterns; when there are any, multiplying nodes that match none stay float.
+        only_nodes: Shell patterns; when there are any, nodes that match none stay float.
+        fed_by_integers: MatMul and Gemm are static only where an integer kernel feeds them; elsewhere their input
+            has to be quantized anyway, and a range found at run time is the better one.
     """
 
     ops: frozenset[str]
     min_macs: int = MIN_MACS
     float_nodes: frozenset[str] = frozenset()
     only_nodes: frozenset[str] = frozenset()
+    fed_by_integers: bool = False
 
     def allows(self, node: ir.Node) -> bool:
         """Whether the names and types allow this node."""
@@ -55,6 +58,7 @@ class Plan:
             "min_macs": self.min_macs,
             "float_nodes": sorted(self.float_nodes),
             "only_nodes": sorted(self.only_nodes),
+            "fed_by_integers": self.fed_by_integers,
         }
 
     @classmethod
@@ -65,6 +69,7 @@ class Plan:
             int(fields["min_macs"]),
             frozenset(fields["float_nodes"]),
             frozenset(fields["only_nodes"]),
+            bool(fields["fed_by_integers"]),
         )
 
 

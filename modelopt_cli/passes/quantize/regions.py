@@ -45,6 +45,8 @@ def choose_regions(graph: ir.Graph, scheme: Scheme, plan: Plan, shapes: Shapes) 
         elif isinstance(what, Candidate):
             found[node] = what
     kept = _cheapest(found, shapes)
+    while plan.fed_by_integers and (starved := _starved(found, kept)):
+        kept = _cheapest({node: what for node, what in found.items() if node in kept - starved}, shapes)
     gone = [node for node in found if node not in kept]
     skipped.extend(_isolated(node) for node in gone)
     return Regions({node: what for node, what in found.items() if node in kept}, tuple(skipped))
@@ -66,6 +68,20 @@ def _isolated(node: ir.Node) -> Skip:
     return Skip(node.name or node.outputs[0].name or "", f"{node.op_type}: its neighbours are float")
 
 
+def _starved(found: dict[ir.Node, Candidate], kept: set[ir.Node]) -> set[ir.Node]:
+    """MatMul and Gemm whose input no integer kernel makes."""
+    makers = {found[node].head: node for node in kept}
+    starved = set()
+    for node in kept:
+        if node.op_type in ("MatMul", "Gemm"):
+            maker = makers.get(found[node].activations[0])
+            while maker is not None and found[maker].kind == "move":
+                maker = makers.get(found[maker].activations[0])
+            if maker is None:
+                starved.add(node)
+    return starved
+
+
 def _cheapest(found: dict[ir.Node, Candidate], shapes: Shapes) -> set[ir.Node]:
     """Only ever from integer to float, so that the search ends."""
     integer = set(found)
@@ -77,7 +93,23 @@ def _cheapest(found: dict[ir.Node, Candidate], shapes: Shapes) -> set[ir.Node]:
             if what.kind != "multiply" and node in integer and _gain(what, integer, producers, shapes) <= 0:
                 integer.remove(node)
                 changed = True
-    return integer
+    return _with_work(integer, found)
+
+
+def _with_work(integer: set[ir.Node], found: dict[ir.Node, Candidate]) -> set[ir.Node]:
+    """The connected parts that multiply: moving or adding integers alone is not what makes a model fast."""
+    neighbours: dict[ir.Node, set[ir.Node]] = {node: set() for node in integer}
+    for node in integer:
+        for reader in {use.node for use in found[node].head.uses()} & integer:
+            neighbours[node].add(reader)
+            neighbours[reader].add(node)
+    kept = {node for node in integer if found[node].kind == "multiply"}
+    pending = list(kept)
+    while pending:
+        fresh = neighbours[pending.pop()] - kept
+        kept |= fresh
+        pending.extend(fresh)
+    return kept
 
 
 def _gain(what: Candidate, integer: set[ir.Node], producers: dict[ir.Value, ir.Node], shapes: Shapes) -> float:

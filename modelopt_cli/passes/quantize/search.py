@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import onnx_ir as ir
 
 from modelopt_cli.calibration.ranges import ObserverName
+from modelopt_cli.data.dataset import Sample
 from modelopt_cli.passes.quantize.builder import Builder, Built
 from modelopt_cli.passes.quantize.plan import Plan
 from modelopt_cli.profiling.statistics import LatencyComparison
@@ -55,10 +57,10 @@ def search_plan(model: ir.Model, builder: Builder, start: Plan, observer: Observ
     """
     deadline = time.monotonic() + budget_s
     found = Search(builder.build(start, observer), start)
-    if budget_s <= 0 or not found.built.regions.integer:
+    if budget_s <= 0:
         return found
     _try_variants(found, builder, observer, deadline)
-    _gate(found, model, builder, max(min(GATE_S, budget_s), deadline - time.monotonic()))
+    gate(found, model, builder.sample, builder.weights_only, min(GATE_S, budget_s))
     return found
 
 
@@ -79,16 +81,8 @@ def _adopt(found: Search, builder: Builder, observer: ObserverName, better: list
     """All clear improvements together, when together they are an improvement too; otherwise the table's plan."""
     together = found.plan
     for _, plan in better:
-        together = Plan(
-            (together.ops & plan.ops)
-            if plan.ops < found.plan.ops
-            else (together.ops | plan.ops)
-            if plan.ops > found.plan.ops
-            else together.ops,
-            min(together.min_macs, plan.min_macs),
-            found.plan.float_nodes,
-            found.plan.only_nodes,
-        )
+        ops = (together.ops - (found.plan.ops - plan.ops)) | (plan.ops - found.plan.ops)
+        together = replace(together, ops=ops, min_macs=min(together.min_macs, plan.min_macs))
     candidate = builder.build(together, observer)
     timed = _against(found.built, candidate, builder)
     found.log.append(_line("together: " + ", ".join(label for label, _ in better), timed))
@@ -101,12 +95,21 @@ def _against(current: Built, other: Built, builder: Builder) -> LatencyCompariso
     return compare_latency(current.model, other.model, builder.sample, budget_s=VARIANT_S)
 
 
-def _gate(found: Search, model: ir.Model, builder: Builder, budget_s: float) -> None:
-    timed = compare_latency(model, found.built.model, builder.sample, budget_s=budget_s)
+def gate(found: Search, model: ir.Model, sample: Sample, fallback: Callable[[], Built], budget_s: float) -> None:
+    """Go back to float (``fallback``: weights int8 in the file only) where integers are clearly slower.
+
+    Args:
+        found: What is judged, and changed when it loses.
+        model: The float model.
+        sample: What both are fed.
+        fallback: Builds what replaces a loser.
+        budget_s: Seconds for timing.
+    """
+    timed = compare_latency(model, found.built.model, sample, budget_s=budget_s)
     found.ratio = timed.ratio
     found.log.append(_line("integer against float", timed))
     if timed.ratio_low > 1:
-        found.built, found.plan, found.ratio = builder.weights_only(), Plan(frozenset()), 1.0
+        found.built, found.plan, found.ratio = fallback(), Plan(frozenset()), 1.0
         found.log.append("integers are slower than float on this target: weights are int8 in the file only")
 
 
@@ -125,7 +128,7 @@ def _variants(found: Search, builder: Builder) -> list[tuple[str, Plan]]:
         pointwise = {w.node.op_type for w in found.built.regions.integer.values() if w.kind != "multiply"}
         variants.insert(0, ("only Conv, Gemm and MatMul as integers", found.plan.without(*pointwise)))
     if found.plan.min_macs > FEWEST_MACS:
-        smaller = Plan(found.plan.ops, FEWEST_MACS, found.plan.float_nodes, found.plan.only_nodes)
+        smaller = replace(found.plan, min_macs=FEWEST_MACS)
         variants.append(("small Conv, Gemm and MatMul as integers too", smaller))
     here = _nodes(found.plan, builder)
     return [(label, plan) for label, plan in variants if _nodes(plan, builder) != here]

@@ -1,0 +1,126 @@
+"""The automatic pass of recipe ``int8``: static, dynamic or int8 in the file only, whichever each part is best in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import onnx_ir as ir
+from pydantic import Field
+
+from modelopt_cli.data.dataset import Dataset, Sample
+from modelopt_cli.passes.base import Pass, PassContext, PassResult, Skip
+from modelopt_cli.passes.quantize.builder import Builder, Built, drop_unread_weights
+from modelopt_cli.passes.quantize.plan import Plan, default_plan
+from modelopt_cli.passes.quantize.quantize_dynamic import QuantizeDynamic
+from modelopt_cli.passes.quantize.quantize_static import is_this_machine, refusal_of, result_of
+from modelopt_cli.passes.quantize.regions import Regions
+from modelopt_cli.passes.quantize.search import Search, gate, search_plan
+from modelopt_cli.passes.quantize.weight_only import store_weights_as_int8
+from modelopt_cli.profiling.feeds import feeds_for
+from modelopt_cli.targets.schemes import scheme_for
+
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+_NO_DATA = {
+    "code": "no-calibration-data",
+    "message": "no calibration data: convolutions stay float, their weights are int8 in the file only",
+    "advice": "--calib FILE lets them run as integers",
+}
+
+
+class Quantize(Pass):
+    """Quantize to int8, each part in the way that is fastest and closest on the target.
+
+    Convolutions and what stands between them are static (ranges from calibration data); MatMul, Gemm and LSTM that no
+    integer kernel feeds find their ranges at run time; weights that float operators read are int8 in the file. The
+    whole is timed against the float model, and what does not pay is undone. Without calibration data the static part is
+    left out, and the report says so.
+    """
+
+    name: ClassVar[str] = "quantize"
+    family: ClassVar[Literal["fuse", "prune", "quantize"]] = "quantize"
+    effect: ClassVar[Literal["exact", "lossy"]] = "lossy"
+    min_opset: ClassVar[int] = 13
+
+    calibrator: Annotated[
+        Literal["minmax", "percentile", "mse", "entropy"],
+        Field(description="How the range of an activation follows from its values."),
+    ] = "minmax"
+    samples: Annotated[int, Field(ge=1, description="Calibration samples to use, spread over all.")] = 128
+    include: Annotated[tuple[str, ...], Field(description="Only nodes whose name matches one of these globs.")] = ()
+    exclude: Annotated[tuple[str, ...], Field(description="Not the nodes whose name matches one of these globs.")] = ()
+    budget: Annotated[float, Field(ge=0, description="Seconds to spend on measuring plans; 0 for the table's.")] = 15.0
+    plan: Annotated[dict[str, Any] | None, Field(description="A plan from a report, replayed instead of a search.")] = (
+        None
+    )
+
+    def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
+        """Return a quantized clone of ``model``; see the class."""
+        refusal = refusal_of(model, scheme_for(ctx.target))
+        if refusal is not None:
+            return PassResult(model, 0, (refusal,))
+        if ctx.calibration is None:
+            return self._without_data(model, ctx)
+        return self._with_data(model, ctx, ctx.calibration.take(self.samples))
+
+    def _with_data(self, model: ir.Model, ctx: PassContext, data: Dataset) -> PassResult:
+        def rest(clone: ir.Model, final: bool) -> PassResult:
+            # Drafts are timed: how well weights are rounded does not matter to that, and takes long.
+            return self._dynamic().apply(clone, ctx if final else replace(ctx, calibration=None))
+
+        scheme = scheme_for(ctx.target)
+        builder = Builder(model, scheme, data, rest=rest, progress=ctx.progress)
+        budget = self.budget if self.plan is None and is_this_machine(ctx.target) else 0.0
+        search = search_plan(model, builder, self._start(default_plan(scheme)), self.calibrator, budget)
+        if search.plan.ops:
+            search.built = builder.build(search.plan, self.calibrator, final=True)
+        return self._result(search)
+
+    def _without_data(self, model: ir.Model, ctx: PassContext) -> PassResult:
+        built = self._data_free(model, ctx)
+        search = Search(built, Plan(frozenset()))
+        if self.budget > 0 and is_this_machine(ctx.target):
+            sample: Sample = feeds_for(model, seed=ctx.seed).arrays
+            gate(search, model, sample, lambda: _stored(model), self.budget)
+        result = self._result(search)
+        if any(node.op_type in _CONVOLUTIONS for node in model.graph):
+            result.details["notices"] = [_NO_DATA]
+        return result
+
+    def _data_free(self, model: ir.Model, ctx: PassContext) -> Built:
+        clone = model.clone()
+        done = self._dynamic().apply(clone, ctx)
+        stored = store_weights_as_int8(done.model.graph)
+        drop_unread_weights(done.model.graph)
+        return Built(done.model, Regions({}, ()), tuple(stored), done)
+
+    def _result(self, search: Search) -> PassResult:
+        result, rest = result_of(search), search.built.rest
+        if rest is None:
+            return result
+        details = result.details | {"dynamic": rest.details | {"changed": rest.changed}}
+        return PassResult(result.model, result.changed + rest.changed, _merged(result, rest), details)
+
+    def _start(self, table: Plan) -> Plan:
+        if self.plan is not None:
+            return Plan.from_json(self.plan)
+        return replace(
+            table, float_nodes=frozenset(self.exclude), only_nodes=frozenset(self.include), fed_by_integers=True
+        )
+
+    def _dynamic(self) -> QuantizeDynamic:
+        return QuantizeDynamic(include=self.include or ("*",), exclude=self.exclude)
+
+
+def _stored(model: ir.Model) -> Built:
+    clone = model.clone()
+    stored = store_weights_as_int8(clone.graph)
+    drop_unread_weights(clone.graph)
+    return Built(clone, Regions({}, ()), tuple(stored))
+
+
+def _merged(static: PassResult, dynamic: PassResult) -> tuple[Skip, ...]:
+    """Refusals of both ways; a product that the static part left to the dynamic one is no refusal."""
+    kept = [s for s in static.skipped if not s.reason.startswith(("MatMul: ", "Gemm: "))]
+    kept += [s for s in dynamic.skipped if "slower than float on CPUs" not in s.reason]
+    return tuple(kept)

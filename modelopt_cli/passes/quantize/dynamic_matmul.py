@@ -103,11 +103,11 @@ def quantize_matmuls_dynamic(
 def remove_dead_product(product: Product) -> None:
     """Remove the float nodes and weights that a quantized product left behind."""
     last = product.output.producer()
-    graph = product.node.graph
-    if last is None or not isinstance(graph, ir.Graph):
+    if last is None or not isinstance(last.graph, ir.Graph):
         return
-    remove_dead(graph, [last])
-    for value in (product.weight, *(v for v in last.inputs if v is not None)):
+    weights = [value for node in {last, product.node} for value in node.inputs if value is not None]
+    remove_dead(last.graph, [last])
+    for value in weights:
         owner = value.graph
         if isinstance(owner, ir.Graph) and value.is_initializer() and not value.uses() and not value.is_graph_output():
             owner.initializers.pop(value.name or "", None)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import onnx_ir as ir
 from pydantic import Field
 
+from modelopt_cli.graph.edit import forget_names
 from modelopt_cli.passes.base import Pass, PassContext, PassResult, Skip
 from modelopt_cli.passes.quantize.dynamic_lstm import quantize_lstm
 from modelopt_cli.passes.quantize.dynamic_matmul import DynamicOptions, Edits, quantize_matmuls_dynamic
@@ -52,6 +53,7 @@ class QuantizeDynamic(Pass):
 
     def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
         """Edit ``model``; see the class."""
+        forget_names(model)
         skipped = [Skip(node.name or node.op_type, NEVER[node.op_type]) for node in _nodes(model, NEVER)]
         if ctx.target.provider != "cpu":
             reason = f"{ctx.target.provider} has no integer kernels for ranges found at run time"

@@ -222,3 +222,10 @@ def test_error_is_bounded_by_the_grids(k: int, n: int, rows: int, spread: float,
     bound = step_x * np.abs(w).sum(axis=0) + (np.abs(x).sum(axis=1, keepdims=True) + k * step_x) * step_w / 2
     difference = np.abs(run_model(model, {"x": x})["y"] - run_model(result, {"x": x})["y"])
     assert (difference <= bound * 1.01 + 1e-6).all()
+
+
+def test_no_float_weight_is_left_behind() -> None:
+    wq, wk, wv, bk = weights((32, 32), (32, 16), (32, 24), (16,))
+    model = model_from_text(QKV, wq=wq, wk=wk, wv=wv, bk=bk)
+    quantize(model)
+    assert {"wq", "wk", "wv", "bk"}.isdisjoint(model.graph.initializers)

@@ -134,6 +134,8 @@ class Plan:
             self.scale(node.outputs[0], scale)
         elif op in ("Mul", "Div", "Add", "Sub"):
             self._through_arithmetic(node, index, scale)
+        elif op == "Concat":
+            self._through_concat(node, index, scale)
         else:
             raise Refusal(f"{node.op_type} '{node.name}' does not pass a factor on")
 
@@ -178,6 +180,18 @@ class Plan:
         if not scale.is_scalar and graph_shapes.rank(node.outputs[0]) != scale.rank:
             raise Refusal("the product may have more dimensions")
         self.scale(node.outputs[0], scale)
+
+    def _through_concat(self, node: ir.Node, index: int, scale: Vector) -> None:
+        rank = graph_shapes.rank(node.outputs[0])
+        sizes = [None if v is None or v.shape is None else v.shape[CHANNEL_AXIS] for v in node.inputs]
+        if rank is None or node.attributes.get_int("axis", 0) not in (CHANNEL_AXIS, CHANNEL_AXIS - rank):
+            raise Refusal(f"{node.op_type} '{node.name}' does not join channels")
+        counts = [size for size in sizes if isinstance(size, int)]
+        if len(counts) < len(sizes):
+            raise Refusal(f"how many channels {node.op_type} '{node.name}' joins is not known")
+        parts = [np.ones(count) for count in counts]
+        parts[index] = scale.per_channel(counts[index], CHANNEL_AXIS, rank)
+        self.scale(node.outputs[0], Vector(np.concatenate(parts), rank))
 
     def _set_constant(self, node: ir.Node, index: int, array: np.ndarray) -> None:
         old = edit.constant(node.inputs[index])

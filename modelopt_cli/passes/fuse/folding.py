@@ -141,14 +141,18 @@ def _submodel(
 
 
 def _too_large(nodes: dict[ir.Node, None], arrays: dict[ir.Value, np.ndarray]) -> list[ir.Value]:
-    """The largest result, when all of them together would make the file grow too much."""
+    """The largest results, as many as it takes for the rest not to make the file grow too much."""
     freed = {v for node in nodes for v in node.inputs if v is not None and v.is_initializer()}
     freed = {v for v in freed if not _is_read_outside(v, nodes)}
     saved = sum(v.const_value.nbytes for v in freed if v.const_value is not None)
     growth = sum(array.nbytes for array in arrays.values()) - saved
-    if growth <= MAX_GROWTH_BYTES:
-        return []
-    return [max(arrays, key=lambda value: arrays[value].nbytes)]
+    refused: list[ir.Value] = []
+    for value in sorted(arrays, key=lambda value: -arrays[value].nbytes):
+        if growth <= MAX_GROWTH_BYTES:
+            break
+        growth -= arrays[value].nbytes
+        refused.append(value)
+    return refused
 
 
 def _commit(graph: ir.Graph, nodes: Sequence[ir.Node], arrays: dict[ir.Value, np.ndarray]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelopt_cli.passes.fuse.engine import AnyRule
 from modelopt_cli.passes.fuse.rules.drop_no_op import DropNoOp
+from modelopt_cli.passes.fuse.rules.drop_zero_state import DropZeroState
 from modelopt_cli.passes.fuse.rules.fold_affine_after import FoldAffineAfter
 from modelopt_cli.passes.fuse.rules.fold_pad import FoldPad
 from modelopt_cli.passes.fuse.rules.hard_sigmoid_to_clip import HardSigmoidToClip
@@ -24,7 +25,7 @@ from modelopt_cli.passes.fuse.rules.static_reshape import StaticReshape
 Table = tuple[tuple[AnyRule, ...], ...]
 
 SIMPLIFY: Table = (
-    (KnownIntegers(), StaticReshape(), DropNoOp()),
+    (KnownIntegers(), StaticReshape(), DropNoOp(), DropZeroState()),
     (MergeTransposes(), MergeReshapes()),
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +15,8 @@ from modelopt_cli.report.summary import GateRow, StepRow, Summary, summarize_rep
 
 if TYPE_CHECKING:
     from modelopt_cli.report.model import RunReport
+
+REASONS_SHOWN = 3  # of each pass; the report file has them all
 
 
 def report_lines(report: RunReport) -> Iterator[RenderableType]:
@@ -26,7 +29,7 @@ def report_lines(report: RunReport) -> Iterator[RenderableType]:
         yield ""
         yield _gates(summary.gates)
     yield ""
-    yield _steps(summary.steps)
+    yield from _steps(summary.steps)
     if summary.notices:
         yield ""
     for notice in summary.notices:
@@ -51,13 +54,18 @@ def _gates(gates: tuple[GateRow, ...]) -> Table:
     return table
 
 
-def _steps(steps: tuple[StepRow, ...]) -> Table:
-    table = plain_table("step", "changed", "nodes", "time", "left as it was", right=[3])
-    for step in steps:
-        table.add_row(
-            step.name, step.changed.removesuffix(" changed"), step.nodes, step.seconds, "\n".join(step.skipped)
-        )
-    return table
+def _steps(steps: tuple[StepRow, ...]) -> Iterator[RenderableType]:
+    """A line per pass, the most frequent reasons for what it left alone below."""
+    cells = [(step.name, step.changed, f"{step.nodes} nodes", step.seconds) for step in steps]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for step, texts in zip(steps, cells, strict=True):
+        padded = [text.ljust(width) for text, width in zip(texts[:3], widths, strict=False)]
+        yield "   ".join([*padded, texts[3].rjust(widths[3])])
+        for reason in step.skipped[:REASONS_SHOWN]:
+            yield Padding(Text(reason, style="dim"), (0, 0, 0, 2))
+        more = len(step.skipped) - REASONS_SHOWN
+        if more > 0:
+            yield Text(f"  {more} more reason{'s' if more > 1 else ''}: see --report FILE or --json", style="dim")
 
 
 def plan_lines(plan: Mapping[str, Any]) -> Iterator[RenderableType]:

@@ -19,13 +19,13 @@ OPS_SHOWN = 12
 
 def pass_list(passes: Sequence[Mapping[str, Any]]) -> RenderableType:
     """One row per pass; a plug-in that cannot be imported keeps its row, with the reason."""
-    table = plain_table("pass", "command", "effect", "needs", "what it does")
+    table = plain_table("pass", "step of", "effect", "what it does")
     for each in passes:
         if "broken" in each:
-            table.add_row(each["name"], "", "", "", Text(f"cannot be imported: {each['broken']}", style="red"))
+            table.add_row(each["name"], "", "", Text(f"cannot be imported: {each['broken']}", style="red"))
         else:
-            needs = ", ".join(each["needs"])
-            table.add_row(each["name"], each["family"], each["effect"], needs, each["summary"])
+            needs = f" (needs {' and '.join(each['needs'])})" if each["needs"] else ""
+            table.add_row(each["name"], each["family"], each["effect"], each["summary"] + needs)
     return table
 
 
@@ -49,9 +49,9 @@ def pass_details(described: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def recipe_list(recipes: Sequence[Mapping[str, Any]]) -> RenderableType:
     """One row per built-in recipe."""
-    table = plain_table("recipe", "steps", "what it does")
+    table = plain_table("recipe", "what it does")
     for each in recipes:
-        table.add_row(each["name"], ", ".join(each["steps"]), each["description"])
+        table.add_row(each["name"], each["description"])
     return table
 
 

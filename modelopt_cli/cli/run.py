@@ -182,12 +182,9 @@ def _print_report(report: RunReport, flags: RunFlags, *, to_stderr: bool) -> Non
 
 
 def _gate_error(report: RunReport, output: Path | None, *, written: bool) -> GateError:
-    missed = [gate for gate in report.gates if not gate.met]
-    what = "; ".join(
-        f"{gate.name} {gate.limit:g} missed: {'not measured' if gate.value is None else f'{gate.value:.4g}'}"
-        for gate in missed
-    )
+    from modelopt_cli.report.verdict import gate_text
+
+    missed = "; ".join(gate_text(gate) for gate in report.gates if not gate.met)
     where = "stdout" if output is None else str(output)
-    return GateError(
-        what, where="require", hint=f"{where} is written all the same" if written else "no model is written"
-    )
+    hint = f"{where} is written all the same; --strict-output writes none" if written else "no model is written"
+    return GateError(f"missed {missed}", where="require", hint=hint)

@@ -160,7 +160,7 @@ def test_an_explicit_static_step_without_data(refused, good: Path) -> None:
         (["-o", "MISSING/out.onnx"], "does not exist"),
         (["-o", "FOLDER"], "is a directory"),
         (["-o", "SOURCE"], "never overwritten"),
-        (["--report", "SOURCE"], "never overwritten"),
+        (["--depfile", "SOURCE"], "never overwritten"),
         (["--report", "FOLDER/report.pdf"], "suffix '.pdf'"),
         (["--depfile", "MISSING/d"], "does not exist"),
         (["-o", "-", "--json"], "stdout cannot hold both"),

@@ -119,7 +119,8 @@ def _sizes(model: ir.Model, tensors: Sequence[str], dataset: Dataset, threads: i
     computed = [name for name in tensors if name not in inputs]
     sizes = {name: float(sample[name].nbytes) for name in tensors if name in inputs}
     if computed:
-        session = open_session(_with_outputs(model, computed, shapes_only=True), threads=threads, arena=False)
+        asking = _with_outputs(model, computed, shapes_only=True)
+        session = open_session(asking, threads=threads, arena=False, shapes_first=True)
         shapes = run_session(session, None, sample)
         sizes |= {n: float(np.prod(s) * BYTES_PER_VALUE) for n, s in zip(computed, shapes, strict=True)}
     return {name: sizes[name] for name in tensors}

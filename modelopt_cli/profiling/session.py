@@ -90,6 +90,7 @@ def open_session(
     config: Mapping[str, str] | None = None,
     optimized_path: Path | None = None,
     arena: bool = True,
+    shapes_first: bool = False,
     profile_prefix: Path | None = None,
 ) -> Session:
     """Load a model on one provider.
@@ -102,6 +103,7 @@ def open_session(
         config: Session configuration entries (``session.*``), passed through.
         optimized_path: Where the runtime writes the graph it really runs; weights above 1 GB go beside it.
         arena: Whether the CPU allocator keeps freed memory: faster, but resident memory never shrinks.
+        shapes_first: Run Shape nodes as soon as they can, so that what they measure is freed early.
         profile_prefix: Profile every run; `Session.end_profiling` gives the file.
 
     Raises:
@@ -117,6 +119,8 @@ def open_session(
     options.inter_op_num_threads = 1
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[optimize])
     options.enable_cpu_mem_arena = arena
+    if shapes_first:
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if optimized_path is not None:
         options.optimized_model_filepath = str(optimized_path)

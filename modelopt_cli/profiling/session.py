@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Protocol
@@ -19,6 +20,7 @@ import onnx_ir as ir
 
 from modelopt_cli.errors import ModelError, ProviderError, UsageError
 from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, model_bytes, save_model, weight_bytes
+from modelopt_cli.profiling.providers import ProviderSpec, install_hint, parse_provider, plugin_devices, usable_names
 
 Model = Path | bytes | ir.Model
 Optimize = Literal["all", "extended", "basic", "off"]
@@ -29,14 +31,21 @@ _LEVELS: Mapping[Optimize, str] = {
     "basic": "ORT_ENABLE_BASIC",
     "off": "ORT_DISABLE_ALL",
 }
-# Our word -> the runtime's names in order of preference; what the first cannot run goes to the next.
-_PROVIDERS: Mapping[str, tuple[str, ...]] = {
-    "cpu": ("CPUExecutionProvider",),
-    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
-    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
-    "openvino": ("OpenVINOExecutionProvider", "CPUExecutionProvider"),
-}
-_EXTRAS: Mapping[str, str] = {"cpu": "cpu", "cuda": "gpu", "tensorrt": "gpu", "openvino": "openvino"}
+
+
+@dataclass(frozen=True)
+class AssignedNode:
+    """One node and the provider that took it, before the runtime's last fusions.
+
+    Attributes:
+        name: As in the file, or made up by the runtime.
+        op_type: Operator.
+        provider: The runtime's name of it.
+    """
+
+    name: str
+    op_type: str
+    provider: str
 
 
 class Argument(Protocol):
@@ -97,7 +106,8 @@ def open_session(
 
     Args:
         model: A path (external data is found beside it), serialized bytes, or a graph.
-        provider: ``cpu``, ``cuda``, ``tensorrt``, ``openvino`` or the runtime's own name of one.
+        provider: ``cpu``, ``cuda``, ``tensorrt``, ``openvino``, the runtime's own name of one or a plug-in's library,
+            with options or without: see `parse_provider`.
         threads: Threads inside an operator; 0 lets the runtime choose. Operators run one after another.
         optimize: How much the runtime may rewrite the graph.
         config: Session configuration entries (``session.*``), passed through.
@@ -112,7 +122,7 @@ def open_session(
         ProviderError: The provider is not installed, cannot be loaded, or took none of the nodes.
     """
     ort = runtime()
-    names = _provider_names(provider)
+    spec = parse_provider(provider)
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
@@ -133,8 +143,15 @@ def open_session(
         options.profile_file_prefix = str(profile_prefix)
     for key, value in (config or {}).items():
         options.add_session_config_entry(key, value)
-    session = _load(ort, model, options, names)
-    _check_placement(session, provider, names)
+    if spec.library is not None:
+        wanted, devices, settings = plugin_devices(spec, ort)
+        options.add_provider_for_devices(devices, settings)
+        session = _load(ort, model, options, None)
+    else:
+        names = usable_names(spec, ort)
+        wanted = names[0]
+        session = _load(ort, model, options, [(wanted, dict(_with_threads(spec, threads))), *names[1:]])
+    _check_placement(session, spec.word, wanted)
     return session
 
 
@@ -160,14 +177,18 @@ def placement(session: Session) -> dict[str, float]:
 
     Runtimes that do not say (before 1.24) are answered for by the session's first provider.
     """
-    record = getattr(session, "get_provider_graph_assignment_info", None)
-    counts: Counter[str] = Counter()
-    for part in record() if record is not None else ():
-        counts[part.ep_name] += len(part.get_nodes())
+    counts = Counter(node.provider for node in assigned_nodes(session))
     total = sum(counts.values())
     if total == 0:
         return {session.get_providers()[0]: 1.0}
     return {name: count / total for name, count in counts.most_common()}
+
+
+def assigned_nodes(session: Session) -> list[AssignedNode]:
+    """Every node and who took it; empty for runtimes that do not say (before 1.24)."""
+    record = getattr(session, "get_provider_graph_assignment_info", None)
+    parts = record() if record is not None else ()
+    return [AssignedNode(node.name, node.op_type, part.ep_name) for part in parts for node in part.get_nodes()]
 
 
 @contextlib.contextmanager
@@ -199,25 +220,11 @@ def one_line(error: Exception) -> str:
     return re.sub(r"^\S*/[\w./]+\.(?:cc|h):\d+ .*?\)\s(?=[A-Z])", "", text).strip()
 
 
-def _provider_names(provider: str) -> tuple[str, ...]:
-    names = _PROVIDERS.get(provider)
-    if names is None:
-        if not provider.endswith("ExecutionProvider"):
-            raise UsageError(f"no provider is called '{provider}'", hint=f"one of {', '.join(_PROVIDERS)}")
-        names = (provider,) if provider == "CPUExecutionProvider" else (provider, "CPUExecutionProvider")
-    available = available_providers()
-    if names[0] not in available:
-        version = runtime().__version__
-        raise ProviderError(
-            f"the installed onnxruntime {version} has no {names[0]} (it has {', '.join(available)})",
-            hint=_install_hint(provider),
-        )
-    return tuple(name for name in names if name in available)
-
-
-def _install_hint(provider: str) -> str:
-    extra = _EXTRAS.get(provider)
-    return f'pip install "modelopt-cli[{extra}]" in an environment of its own' if extra else "install its wheel"
+def _with_threads(spec: ProviderSpec, threads: int) -> Mapping[str, str]:
+    """OpenVINO counts its threads by itself, all of them unless it is told otherwise."""
+    if spec.word == "openvino" and threads and not spec.options:
+        return {"num_of_threads": str(threads)}
+    return spec.options
 
 
 def _is_large(model: Model) -> bool:
@@ -226,12 +233,12 @@ def _is_large(model: Model) -> bool:
     return weight_bytes(ir.load(model) if isinstance(model, Path) else model) > EXTERNAL_DATA_ABOVE_BYTES
 
 
-def _load(ort: ModuleType, model: Model, options: Any, providers: tuple[str, ...]) -> Session:
+def _load(ort: ModuleType, model: Model, options: Any, providers: Sequence[Any] | None) -> Session:
     where = str(model) if isinstance(model, Path) else ""
     with loadable(model) as source:
         content = str(source) if isinstance(source, Path) else source
         try:
-            session: Session = ort.InferenceSession(content, options, providers=list(providers))
+            session: Session = ort.InferenceSession(content, options, providers=providers)
         except runtime_errors() as error:
             raise _load_error(error, where, ort.__version__) from error
     return session
@@ -258,10 +265,9 @@ def _load_error(error: Exception, where: str, version: str) -> ModelError:
     return ModelError(f"onnxruntime {version} cannot load it: {one_line(error)}", where=where)
 
 
-def _check_placement(session: Session, provider: str, names: tuple[str, ...]) -> None:
-    wanted = names[0]
+def _check_placement(session: Session, word: str, wanted: str) -> None:
     if wanted not in session.get_providers():
-        raise ProviderError(f"{wanted} could not be loaded: {_missing_library(wanted)}", hint=_install_hint(provider))
+        raise ProviderError(f"{wanted} could not be loaded: {_missing_library(wanted)}", hint=install_hint(word))
     shares = placement(session)
     if shares.get(wanted, 0.0) == 0.0:
         took = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())

@@ -15,7 +15,7 @@ from modelopt_cli.graph import edit
 from modelopt_cli.graph.shapes import static_shape
 from modelopt_cli.profiling.session import open_session, runtime_errors
 
-MAX_GROWTH_BYTES = 1 << 16  # folding may make the file this much larger in all, no more
+MAX_GROWTH_BYTES = 1 << 12  # a folded value may be this much larger than the weights that go with it, no more
 MAX_VALUE_BYTES = 1 << 28  # nothing larger is even computed
 
 RANDOM = frozenset(
@@ -30,7 +30,7 @@ GROWING = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Re
 def fold_constants(model: ir.Model) -> int:
     """Replace nodes of the main graph whose inputs are all constant by initializers.
 
-    The file grows by at most `MAX_GROWTH_BYTES`: the largest results are left unfolded until it fits.
+    Each makes the file at most `MAX_GROWTH_BYTES` larger; what would take more is left to be computed.
 
     Returns:
         Number of nodes folded.
@@ -141,18 +141,22 @@ def _submodel(
 
 
 def _too_large(nodes: dict[ir.Node, None], arrays: dict[ir.Value, np.ndarray]) -> list[ir.Value]:
-    """The largest results, as many as it takes for the rest not to make the file grow too much."""
-    freed = {v for node in nodes for v in node.inputs if v is not None and v.is_initializer()}
-    freed = {v for v in freed if not _is_read_outside(v, nodes)}
-    saved = sum(v.const_value.nbytes for v in freed if v.const_value is not None)
-    growth = sum(array.nbytes for array in arrays.values()) - saved
-    refused: list[ir.Value] = []
-    for value in sorted(arrays, key=lambda value: -arrays[value].nbytes):
-        if growth <= MAX_GROWTH_BYTES:
-            break
-        growth -= arrays[value].nbytes
-        refused.append(value)
-    return refused
+    """The results that are larger than the weights that go with them, by more than the limit."""
+    large = [value for value, array in arrays.items() if array.nbytes > MAX_GROWTH_BYTES]
+    return [value for value in large if arrays[value].nbytes - _freed_bytes(value, nodes) > MAX_GROWTH_BYTES]
+
+
+def _freed_bytes(value: ir.Value, nodes: dict[ir.Node, None]) -> int:
+    """Bytes of the weights that nothing but the making of ``value`` reads."""
+    cone: dict[ir.Node, None] = {}
+    pending = [value.producer()]
+    while pending:
+        node = pending.pop()
+        if node is not None and node in nodes and node not in cone:
+            cone[node] = None
+            pending.extend(v.producer() for v in node.inputs if v is not None)
+    weights = {v for node in cone for v in node.inputs if v is not None and v.is_initializer()}
+    return sum(v.const_value.nbytes for v in weights if v.const_value is not None and not _is_read_outside(v, cone))
 
 
 def _commit(graph: ir.Graph, nodes: Sequence[ir.Node], arrays: dict[ir.Value, np.ndarray]) -> int:

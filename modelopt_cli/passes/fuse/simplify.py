@@ -23,8 +23,8 @@ DUPLICATE_LIMIT_ELEMENTS = 1 << 24  # larger weights are not compared: hashing t
 class Simplify(Pass):
     """Remove what does not compute: constants are folded, dead code, duplicates, no-ops and shape plumbing go.
 
-    Folding makes the file at most 64 KiB larger, whatever the model. Functions are inlined, Constant nodes become
-    initializers. Outputs keep their names, types and shapes; random operators and dequantized weights stay.
+    A folded value may be 4 KiB larger than the weights it replaces, no more. Functions are inlined, Constant nodes
+    become initializers. Outputs keep their names, types and shapes; random operators and dequantized weights stay.
 
     Example::
 

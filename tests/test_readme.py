@@ -1,0 +1,99 @@
+"""Every `$ modelopt` block of the README and of docs/ runs as it is written, and prints what it says it prints."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WORD = re.compile(r"[A-Za-z][\w-]+")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [body for kind, body in FENCE.findall(page.read_text()) if kind == language]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages assume: a model, its data, and the README's recipe."""
+    path = tmp_path_factory.mktemp("readme")
+    for name in ("model.onnx", "calib.npz"):
+        shutil.copy(ROOT / "sample_models" / "digits_resnet" / name, path / name)
+    shutil.copy(ROOT / "sample_models" / "eval.npz", path / "eval.npz")
+    (path / "my-int8.yaml").write_text(blocks(PAGES[0], "yaml")[0])
+    return path
+
+
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "COLUMNS": "80", "NO_COLOR": "1"}
+    command = ["bash", "-o", "pipefail", "-c", line]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_do_what_the_page_shows(page: Path, folder: Path) -> None:
+    for block in blocks(page, "console"):
+        for command, shown in re.findall(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+            done = shell(command, folder)
+            assert done.returncode == 0, f"$ {command}\n{done.stderr}"
+            # Figures and reasons are this machine's; the words that begin the lines are not.
+            for line in shown.splitlines():
+                word = WORD.match(line)
+                if word:
+                    assert re.search(rf"^{re.escape(word[0])}\b", done.stdout, re.MULTILINE), f"$ {command}\n{line}"
+
+
+def test_the_python_example_runs(folder: Path) -> None:
+    (example,) = blocks(PAGES[0], "python")
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=folder, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout) < 1
+
+
+def test_the_example_pass_does_what_it_says(samples: Path) -> None:
+    from modelopt_cli.graph.io import load_model
+    from modelopt_cli.testing import run_pass
+
+    names: dict[str, Any] = {}
+    exec(blocks(ROOT / "docs" / "passes.md", "python")[0], names)
+    source = load_model(samples / "digits_resnet" / "model.onnx").model
+    result = run_pass(names["ClampWeights"](limit=0.01), source)
+    assert result.changed > 0
+    assert max(abs(v.const_value.numpy()).max() for v in result.model.graph.initializers.values()) <= 0.0100001
+
+
+def test_the_schema_of_the_report_is_documented() -> None:
+    from dataclasses import fields
+
+    from modelopt_cli.report.model import RunReport
+
+    page = (ROOT / "docs" / "report.md").read_text()
+    assert [each.name for each in fields(RunReport) if f"`{each.name}`" not in page] == []
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_command_and_exit_code_is_documented() -> None:
+    from modelopt_cli.cli.root import app
+    from modelopt_cli.errors import ExitCode
+
+    readme = PAGES[0].read_text()
+    names = [each.name for each in (*app.registered_commands, *app.registered_groups)]
+    assert [name for name in names if f"`{name}`" not in readme] == []
+    assert [int(code) for code in ExitCode if f"| {int(code)} |" not in readme] == []

@@ -17,6 +17,7 @@ from modelopt_cli.passes.fuse.rules.table import SIMPLIFY
 
 MAX_ROUNDS = 10
 FIRST_IR_VERSION_WITH_FREE_INITIALIZERS = 4
+SMALL_ELEMENTS = 1 << 10  # shape arithmetic and scalars: the only duplicates that let other nodes go
 DUPLICATE_LIMIT_ELEMENTS = 1 << 24  # larger weights are not compared: hashing them would read the whole file
 
 
@@ -41,13 +42,9 @@ class Simplify(Pass):
         before = diff.items(model)
         nodes = _count_nodes(model)
         _normalise(model)
-        outcome = Outcome()
-        state = diff.items(model)
-        for _ in range(MAX_ROUNDS):
-            outcome = _round(model)
-            last, state = state, diff.items(model)
-            if state == last:
-                break
+        outcome = _rounds(model)
+        if common.DeduplicateInitializersPass(size_limit=DUPLICATE_LIMIT_ELEMENTS)(model).modified:
+            outcome = _rounds(model)
         changed = diff.count_edits(before, diff.items(model))
         del original  # kept until here so that no tensor of it was freed and its identity taken by another
         details = {"nodes": {"before": nodes, "after": _count_nodes(model)}}
@@ -83,11 +80,23 @@ def _drop_functions(model: ir.Model) -> None:
         del model.functions[key]  # inlining left no call of any
 
 
+def _rounds(model: ir.Model) -> Outcome:
+    """Until nothing changes; what one of the parts finds lets another go on."""
+    outcome = Outcome()
+    state = diff.items(model)
+    for _ in range(MAX_ROUNDS):
+        outcome = _round(model)
+        last, state = state, diff.items(model)
+        if state == last:
+            break
+    return outcome
+
+
 def _round(model: ir.Model) -> Outcome:
     infer_shapes(model)
     fold_constants(model)
     outcome = apply_rules(model, SIMPLIFY)
-    common.DeduplicateInitializersPass(size_limit=DUPLICATE_LIMIT_ELEMENTS)(model)
+    common.DeduplicateInitializersPass(size_limit=SMALL_ELEMENTS)(model)
     common.CommonSubexpressionEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
     return outcome

@@ -121,11 +121,11 @@ class _Writer:
         self._options = options
         self._contrib = target.dialect == "onnxruntime"
         self._tied: dict[tuple[ir.Value, bool, float], tuple[ir.Value, ir.Value]] = {}
-        if self._contrib:
-            model.graph.opset_imports.setdefault(MICROSOFT, 1)
 
     def quantize(self, group: list[Product], known: InputStatistics | None) -> bool:
         """Write one group; whether its input was smoothed."""
+        if self._contrib:
+            self._model.graph.opset_imports.setdefault(MICROSOFT, 1)
         first = group[0]
         source, scales = first.source, None
         if self._options.smooth and known is not None and not any(product.is_tied for product in group):

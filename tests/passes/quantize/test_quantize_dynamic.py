@@ -99,3 +99,4 @@ def test_convolutions_and_gru_are_skipped_with_a_reason() -> None:
     w = RNG.standard_normal((16, 16, 1, 1)).astype(np.float32)
     result = run_pass(QuantizeDynamic(), model_from_text(text, w=w))
     assert result.changed == 0 and "Conv" in result.skipped[0].reason
+    assert "com.microsoft" not in result.model.opset_imports

@@ -18,11 +18,21 @@ PRIOR_REBUILDS = 4.0
 # The standard error of a median is that of a mean times sqrt(pi / 2), for normal data.
 MEDIAN_INFLATION = float(np.sqrt(np.pi / 2))
 BOOTSTRAP_DRAWS = 200
+P999_RUNS = 1000
+OUTLIER_SPREADS = 5.0
+MAD_TO_STDEV = 1.4826  # of normal data
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Run time of one model, milliseconds per run."""
+    """Run time of one model, milliseconds per run.
+
+    Attributes:
+        p999_ms: The 99.9th percentile; None where fewer than `P999_RUNS` runs were timed, which do not tell.
+        low_ms: Lower end of the 95 % interval of the median, rebuilt sessions being the unit; None where not taken.
+        high_ms: Upper end.
+        outliers: Share of runs further above the median than five robust standard deviations.
+    """
 
     median_ms: float
     mean_ms: float
@@ -32,6 +42,10 @@ class Latency:
     p95_ms: float
     p99_ms: float
     runs: int
+    p999_ms: float | None = None
+    low_ms: float | None = None
+    high_ms: float | None = None
+    outliers: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,8 @@ def summarize(milliseconds: Sequence[float] | np.ndarray) -> Latency:
     times = np.asarray(milliseconds, dtype=np.float64)
     if times.size == 0:
         raise ValueError("no runs were timed")
-    p50, p90, p95, p99 = (float(p) for p in np.percentile(times, [50, 90, 95, 99]))
+    p50, p90, p95, p99, p999 = (float(p) for p in np.percentile(times, [50, 90, 95, 99, 99.9]))
+    spread = MAD_TO_STDEV * float(np.median(np.abs(times - p50)))
     return Latency(
         median_ms=p50,
         mean_ms=float(times.mean()),
@@ -95,6 +110,8 @@ def summarize(milliseconds: Sequence[float] | np.ndarray) -> Latency:
         p95_ms=p95,
         p99_ms=p99,
         runs=int(times.size),
+        p999_ms=p999 if times.size >= P999_RUNS else None,
+        outliers=float((times > p50 + OUTLIER_SPREADS * spread).mean()) if spread else 0.0,
     )
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
 from modelopt_cli.errors import UsageError
+from modelopt_cli.profiling.bound import BoundSession
+from modelopt_cli.profiling.conditions import Conditions, Finding, between, findings, snapshot
 from modelopt_cli.profiling.session import Model, Session, loadable, open_session, run
-from modelopt_cli.profiling.statistics import Latency, LatencyComparison, ratio_interval, summarize
+from modelopt_cli.profiling.statistics import Interval, Latency, LatencyComparison, ratio_interval, summarize
 
 BUDGET_S = 4.0
 REBUILDS = 4
@@ -28,8 +31,74 @@ WARM_SHARE = 0.2  # of the time of a rebuild, at most
 STOLEN_SLOT = 0.02  # a slot that lost more than this share of its time to other processes tells nothing of the model
 MIN_CLEAN_RUNS = 10  # with fewer undisturbed runs, percentiles are taken of all
 CLOCK_RESOLUTION_S = 1e-6  # a coarser CPU clock (Windows: 16 ms) is of no use here
+UNTIL_LIMIT_S = 60.0  # an interval that will not narrow in this time will not narrow
 
 Feeds = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how models are run.
+
+    Attributes:
+        provider: See `open_session`.
+        threads: Threads inside an operator.
+        config: Session configuration entries.
+        bound: Inputs and outputs stay on the device: what is timed is computing, without copies.
+    """
+
+    provider: str = "cpu"
+    threads: int = 1
+    config: Mapping[str, str] = field(default_factory=dict)
+    bound: bool = False
+
+    def open(self, model: Path | bytes) -> Session:
+        """A session for this setting; errors as `open_session`."""
+        session = open_session(model, provider=self.provider, threads=self.threads, config=self.config)
+        return BoundSession(session) if self.bound else session
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to measure.
+
+    Attributes:
+        seconds: For warm-up and timing, shared by all models; building sessions comes on top.
+        rebuilds: At least so many times are the sessions built anew; more when that is quick.
+        runs: At least this many runs of each model, instead of a time.
+        until: Go on until each interval reaches this share of its value to either side, `limit_s` at most.
+        limit_s: See ``until``.
+    """
+
+    seconds: float = BUDGET_S
+    rebuilds: int = REBUILDS
+    runs: int | None = None
+    until: float | None = None
+    limit_s: float = UNTIL_LIMIT_S
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or self.rebuilds < 1 or (self.runs is not None and self.runs < 1):
+            message = f"cannot time with a budget of {self.seconds:g} s and {self.rebuilds} rebuilds"
+            raise UsageError(message, hint="give more")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Models timed together.
+
+    Attributes:
+        latencies: Of each model, in order.
+        comparisons: Each model but the first against the first.
+        conditions: What the machine did meanwhile.
+        findings: What makes the figures doubtful.
+        rebuilds: How many times the sessions were built.
+    """
+
+    latencies: tuple[Latency, ...]
+    comparisons: tuple[LatencyComparison, ...]
+    conditions: Conditions
+    findings: tuple[Finding, ...]
+    rebuilds: int
 
 
 @dataclass
@@ -61,7 +130,26 @@ class _Track:
         return float(np.median(times_ms)) if busy_ms is None else busy / len(times_ms)
 
     def summary(self) -> Latency:
+        """Single runs, undisturbed ones where there are enough."""
         return summarize(self.clean_ms if len(self.clean_ms) >= MIN_CLEAN_RUNS else self.runs_ms)
+
+    def latency(self) -> Latency:
+        """`summary` with the interval of the median."""
+        latency = self.summary()
+        of_rounds = self.interval()
+        scale = latency.median_ms / of_rounds.value  # the rounds may be by another clock: take the width of it alone
+        return replace(latency, low_ms=of_rounds.low * scale, high_ms=of_rounds.high * scale)
+
+    def interval(self) -> Interval:
+        """Milliseconds of a round, with the interval over rebuilds."""
+        return ratio_interval(self.rounds_ms)
+
+    def slowdown(self) -> float:
+        """How much longer the last third of the runs took than the first; 0 with too few to tell."""
+        third = len(self.runs_ms) // 3
+        if third < MIN_CLEAN_RUNS:
+            return 0.0
+        return float(np.median(self.runs_ms[-third:]) / np.median(self.runs_ms[:third])) - 1.0
 
 
 def compare_latency(
@@ -112,33 +200,8 @@ def compare_many(
         ModelError: A model cannot be loaded or run.
         ProviderError: The provider is missing or did not take a model.
     """
-    tracks = _interleave([baseline, *candidates], feeds, provider, threads, budget_s, rebuilds)
-    reference, shapes = tracks[0], {name: list(array.shape) for name, array in feeds.items()}
-    original = reference.summary()
-    stolen = 1 - sum(track.busy_ms for track in tracks) / sum(track.wall_ms for track in tracks)
-    comparisons = []
-    for track in tracks[1:]:
-        ratios = [
-            [b / a for a, b in zip(ours, theirs, strict=True)]
-            for ours, theirs in zip(reference.rounds_ms, track.rounds_ms, strict=True)
-        ]
-        interval = ratio_interval(ratios)
-        comparisons.append(
-            LatencyComparison(
-                provider=provider,
-                threads=threads,
-                batch=_batch(shapes),
-                shapes=shapes,
-                original=original,
-                result=track.summary(),
-                ratio=interval.value,
-                ratio_low=interval.low,
-                ratio_high=interval.high,
-                rebuilds=len(ratios),
-                stolen=stolen,
-            )
-        )
-    return comparisons
+    setting = Setting(provider, threads)
+    return list(measure([baseline, *candidates], feeds, setting, Budget(budget_s, rebuilds)).comparisons)
 
 
 def measure_latency(
@@ -151,54 +214,141 @@ def measure_latency(
     rebuilds: int = REBUILDS,
 ) -> Latency:
     """Absolute run time of one model, over several sessions; errors as `compare_many`."""
-    return _interleave([model], feeds, provider, threads, budget_s, rebuilds)[0].summary()
+    return measure([model], feeds, Setting(provider, threads), Budget(budget_s, rebuilds)).latencies[0]
 
 
-def _interleave(
-    models: Sequence[Model], feeds: Feeds, provider: str, threads: int, budget_s: float, rebuilds: int
-) -> list[_Track]:
-    if budget_s <= 0 or rebuilds < 1:
-        raise UsageError(f"cannot time with a budget of {budget_s:g} s and {rebuilds} rebuilds", hint="give more")
+def measure(
+    models: Sequence[Model], feeds: Feeds, setting: Setting | None = None, budget: Budget | None = None
+) -> Measurement:
+    """Time any number of models in alternation, the first being what the others are compared with.
+
+    Args:
+        models: With the same inputs.
+        feeds: One batch, by input name.
+        setting: Default: one thread on the CPU.
+        budget: Default: four seconds.
+
+    Raises:
+        ModelError: A model cannot be loaded or run.
+        ProviderError: The provider is missing or did not take a model.
+    """
+    setting, budget = setting or Setting(), budget or Budget()
+    before = snapshot()
+    tracks = _interleave(models, feeds, setting, budget)
+    conditions = between(before, snapshot())
+    latencies = tuple(track.latency() for track in tracks)
+    slowdown = min(track.slowdown() for track in tracks)
+    return Measurement(
+        latencies,
+        tuple(_comparisons(tracks, latencies, feeds, setting)),
+        conditions,
+        tuple(findings(conditions, list(latencies), slowdown)),
+        len(tracks[0].rounds_ms),
+    )
+
+
+def _comparisons(
+    tracks: Sequence[_Track], latencies: Sequence[Latency], feeds: Feeds, setting: Setting
+) -> Iterator[LatencyComparison]:
+    shapes = {name: list(array.shape) for name, array in feeds.items()}
+    stolen = 1 - sum(track.busy_ms for track in tracks) / sum(track.wall_ms for track in tracks)
+    for track, latency in zip(tracks[1:], latencies[1:], strict=True):
+        interval = ratio_interval(_ratios(tracks[0], track))
+        yield LatencyComparison(
+            provider=setting.provider,
+            threads=setting.threads,
+            batch=_batch(shapes),
+            shapes=shapes,
+            original=latencies[0],
+            result=latency,
+            ratio=interval.value,
+            ratio_low=interval.low,
+            ratio_high=interval.high,
+            rebuilds=len(track.rounds_ms),
+            stolen=stolen,
+        )
+
+
+def _ratios(reference: _Track, track: _Track) -> list[list[float]]:
+    """One ratio for each round, by rebuild."""
+    return [
+        [b / a for a, b in zip(ours, theirs, strict=True)]
+        for ours, theirs in zip(reference.rounds_ms, track.rounds_ms, strict=True)
+    ]
+
+
+def _interleave(models: Sequence[Model], feeds: Feeds, setting: Setting, budget: Budget) -> list[_Track]:
     rng = np.random.default_rng(0)
     tracks = [_Track() for _ in models]
-    built, planned = 0, rebuilds
-    by_cpu_clock = _has_cpu_clock(provider, threads)
+    built, planned, started = 0, budget.rebuilds, time.perf_counter()
+    by_cpu_clock = _has_cpu_clock(setting)
     with contextlib.ExitStack() as stack:
         sources = [stack.enter_context(loadable(model)) for model in models]
-        while built < planned:
+        while built < planned or _too_wide(tracks, budget, started):
             turned = range(len(sources)) if built % 2 == 0 else range(len(sources) - 1, -1, -1)
             start = time.perf_counter()
-            sessions = {i: open_session(sources[i], provider=provider, threads=threads) for i in turned}
+            sessions = {i: setting.open(sources[i]) for i in turned}
             if built == 0:
-                planned = _rebuilds(time.perf_counter() - start, budget_s, rebuilds)
+                planned = _rebuilds(time.perf_counter() - start, budget)
             ordered = [sessions[i] for i in range(len(sources))]
-            _time_rounds(ordered, feeds, budget_s / planned, rng, tracks, by_cpu_clock)
+            _time_rounds(ordered, feeds, _enough(budget, planned), rng, tracks, by_cpu_clock)
             built += 1
     return tracks
 
 
-def _has_cpu_clock(provider: str, threads: int) -> bool:
+@dataclass(frozen=True)
+class _Share:
+    """What one rebuild is allowed: warm-up, and when its rounds end.
+
+    Attributes:
+        warm_s: For the warm-up of all sessions.
+        is_done: Told the seconds since the start and the runs of each session.
+    """
+
+    warm_s: float
+    is_done: Callable[[float, int], bool]
+
+
+def _enough(budget: Budget, planned: int) -> _Share:
+    seconds = budget.seconds / planned
+    if budget.runs is None:
+        return _Share(WARM_SHARE * seconds, lambda spent, _: spent >= seconds)
+    runs = -(-budget.runs // planned)
+    return _Share(WARM_SHARE * seconds, lambda _, done: done >= runs)
+
+
+def _too_wide(tracks: Sequence[_Track], budget: Budget, started: float) -> bool:
+    """Whether the budget asks for narrower intervals than there are, and there is time left."""
+    if budget.until is None or time.perf_counter() - started >= budget.limit_s:
+        return False
+    intervals = [ratio_interval(_ratios(tracks[0], track)) for track in tracks[1:]] or [tracks[0].interval()]
+    return any(max(each.high - each.value, each.value - each.low) > budget.until * each.value for each in intervals)
+
+
+def _has_cpu_clock(setting: Setting) -> bool:
     """Whether all of the work is done by the calling thread: then its CPU time leaves other processes out."""
-    return provider == "cpu" and threads == 1 and time.get_clock_info("thread_time").resolution <= CLOCK_RESOLUTION_S
+    alone = setting.provider == "cpu" and setting.threads == 1
+    return alone and time.get_clock_info("thread_time").resolution <= CLOCK_RESOLUTION_S
 
 
-def _rebuilds(load_s: float, budget_s: float, wanted: int) -> int:
+def _rebuilds(load_s: float, budget: Budget) -> int:
     """Rebuilds narrow the interval, rounds hardly do: as many as their loading time allows."""
-    affordable = int(LOAD_SHARE * budget_s / max(load_s, 1e-6))
-    return max(wanted, min(affordable, MAX_REBUILDS))
+    affordable = int(LOAD_SHARE * budget.seconds / max(load_s, 1e-6))
+    return max(budget.rebuilds, min(affordable, MAX_REBUILDS))
 
 
 def _time_rounds(
     sessions: Sequence[Session],
     feeds: Feeds,
-    seconds: float,
+    share: _Share,
     rng: np.random.Generator,
     tracks: Sequence[_Track],
     by_cpu_clock: bool,
 ) -> None:
-    end = time.perf_counter() + seconds
-    warm_s = [_warm_up(session, feeds, WARM_SHARE * seconds / len(sessions)) for session in sessions]
+    started = time.perf_counter()
+    warm_s = [_warm_up(session, feeds, share.warm_s / len(sessions)) for session in sessions]
     repeats = [max(1, int(SLOT_S / max(each, 1e-7))) for each in warm_s]
+    done = 0
     for track in tracks:
         track.rounds_ms.append([])
     while True:
@@ -211,7 +361,8 @@ def _time_rounds(
             slots[i].append(tracks[i].add_slot(times, busy_ms))
         for track, per_run in zip(tracks, slots, strict=True):
             track.rounds_ms[-1].append(float(np.mean(per_run)))
-        if time.perf_counter() >= end:
+        done += 2 * min(repeats)
+        if share.is_done(time.perf_counter() - started, done):
             return
 
 

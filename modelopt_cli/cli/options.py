@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -62,7 +62,7 @@ Baseline = Annotated[
 ]
 Provider = Annotated[
     list[str] | None,
-    typer.Option("--provider", metavar="NAME", help="cpu, cuda, tensorrt or openvino (repeatable)."),
+    typer.Option("--provider", metavar="NAME", help="Provider to measure on (repeatable); the first is the target."),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, metavar="N", help="Threads per session. Default: 1.")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, metavar="N", help="Batch size to measure. Default: 1.")]
@@ -157,16 +157,13 @@ def parse_shapes(texts: Sequence[str] | None) -> dict[str, list[int]]:
 
 
 def check_providers(names: Sequence[str] | None) -> tuple[str, ...]:
-    """The providers asked for, each known by name; whether it is installed is found out when it is opened.
+    """The providers asked for, each well formed; whether it is installed is found out when it is opened.
 
     Raises:
         UsageError: There is none of that name.
     """
-    from modelopt_cli.targets.target import Provider as Known
+    from modelopt_cli.profiling.providers import parse_provider
 
     for name in names or ():
-        if name not in get_args(Known):
-            raise UsageError(
-                f"there is no provider '{name}'", where="--provider", hint=f"one of {', '.join(get_args(Known))}"
-            )
+        parse_provider(name)
     return tuple(dict.fromkeys(names or ()))

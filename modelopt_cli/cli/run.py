@@ -148,9 +148,11 @@ def _dataset(flag: str | None, of_recipe: Path | None) -> FileDataset | None:
 
 def _overrides(flags: RunFlags) -> list[str]:
     """Flags that are settings of the recipe: they hold over ``--set``, and the report shows them."""
-    providers = check_providers(flags.providers)
+    from modelopt_cli.profiling.providers import PROVIDERS, parse_provider
+
+    words = [parse_provider(name).word for name in check_providers(flags.providers)[:1]]
     seed = [] if flags.seed is None else [f"seed={flags.seed}"]
-    return [*seed, *(f"target.provider={name}" for name in providers[:1])]
+    return [*seed, *(f"target.provider={word}" for word in words if word in PROVIDERS)]
 
 
 def _print_plan(source: str, output: Path | None, recipe: Recipe, options: CompressOptions, flags: RunFlags) -> None:

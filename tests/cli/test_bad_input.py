@@ -168,7 +168,7 @@ def test_an_explicit_static_step_without_data(refused, good: Path) -> None:
         (["--recipe", "int9"], "there is no recipe 'int9'"),
         (["--set", "seed=-1"], "seed"),
         (["--shape", "x"], "is not a shape"),
-        (["--provider", "gpu"], "there is no provider 'gpu'"),
+        (["--provider", "gpu"], "no provider is called 'gpu'"),
         (["--metric", "top2", "--recipe", "fuse"], "no metric is called 'top2'"),
     ],
 )

@@ -18,7 +18,7 @@ def tiny(folder: Path, name: str = "tiny.onnx") -> Path:
 
 
 def test_one_model(cli, golden, tmp_path: Path) -> None:
-    golden("inspect-one", cli("inspect", tiny(tmp_path)))
+    golden("inspect-one", cli("inspect", "-", stdin=tiny(tmp_path).read_bytes()))
 
 
 def test_two_side_by_side(cli, golden, samples: Path) -> None:

@@ -27,5 +27,5 @@ def test_a_shape_given_twice() -> None:
 def test_providers() -> None:
     assert check_providers(["cpu", "cuda", "cpu"]) == ("cpu", "cuda")
     assert check_providers(None) == ()
-    with pytest.raises(UsageError, match="there is no provider 'cpus'"):
+    with pytest.raises(UsageError, match="no provider is called 'cpus'"):
         check_providers(["cpus"])

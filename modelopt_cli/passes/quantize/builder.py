@@ -13,15 +13,20 @@ from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions, Range
 from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.passes.base import PassResult
 from modelopt_cli.passes.quantize.grids import assign_grids, tensors_to_calibrate
+from modelopt_cli.passes.quantize.patches import collect_patches
 from modelopt_cli.passes.quantize.plan import Plan
 from modelopt_cli.passes.quantize.qdq import QdqWriter
 from modelopt_cli.passes.quantize.regions import Regions, choose_regions
+from modelopt_cli.passes.quantize.second_order import Rounding, round_products
 from modelopt_cli.passes.quantize.shapes import observed_shapes
 from modelopt_cli.passes.quantize.weight_only import store_weights_as_int8
 from modelopt_cli.passes.quantize.weighted import WeightWriter
 from modelopt_cli.passes.quantize.weights import QuantizedWeight, quantize_weight
 from modelopt_cli.progress import Progress
 from modelopt_cli.targets.schemes import Scheme
+
+JUDGED_SAMPLES = 16  # of outputs, when two variants are compared
+ROUNDING_SAMPLES = 32  # a few thousand patches per filter: covariances have settled
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Builder:
         data: Calibration samples.
         per_channel: One weight scale per output channel, where the scheme has that.
         percentile: Of observer ``percentile``.
+        second_order: Round the weights of the result by what they are multiplied with, and correct biases.
         rest: What is done to the model besides, after the static part: dynamic products, say.
         progress: Where to say how far calibration is.
     """
@@ -67,6 +73,7 @@ class Builder:
         per_channel: bool = True,
         percentile: float = 99.99,
         rest: Rest | None = None,
+        second_order: bool = True,
         progress: Progress,
     ) -> None:
         self._model = model
@@ -75,9 +82,11 @@ class Builder:
         self._per_channel = per_channel and scheme.per_channel
         self._options = ObserverOptions(percentile=percentile, grid="s8" if scheme.symmetric else "u8")
         self._rest = rest
+        self._second_order = second_order and self._per_channel
         self._progress = progress
         self._ranges: dict[tuple[str, ObserverName], Range] = {}
         self._weights: dict[tuple[str, int | None], QuantizedWeight] = {}
+        self.judged = data.take(JUDGED_SAMPLES)
         self.sample: Sample = next(iter(data))
         self.shapes = observed_shapes(model, self.sample)
 
@@ -108,7 +117,7 @@ class Builder:
             plan: What may run as integers.
             observer: How ranges follow from values.
             chosen: Another observer for the tensors named here.
-            final: Whether this is the result, for which ``rest`` takes its time, or a draft to be timed.
+            final: Whether this is the result, for which rounding and ``rest`` take their time, or a draft to be timed.
         """
         clone = self._model.clone()
         regions = choose_regions(clone.graph, self.scheme, plan, self.shapes)
@@ -117,12 +126,25 @@ class Builder:
             name: self._ranges[name, (chosen or {}).get(name, observer)] for name in tensors_to_calibrate(regions)
         }
         grids = assign_grids(regions, ranges, self.scheme)
-        weights = WeightWriter(clone.graph, self._quantize_weight, reduce_range=self.scheme.reduce_range)
+        rounding = self._round(plan) if final and self._second_order else None
+        if rounding is not None:
+            self._weights |= rounding.weights
+        weights = WeightWriter(
+            clone.graph,
+            self._quantize_weight,
+            reduce_range=self.scheme.reduce_range,
+            shift=rounding.bias_shift if rounding is not None else None,
+        )
         QdqWriter(clone.graph, regions, grids, weights).write()
         extra = self._rest(clone, final) if self._rest is not None else PassResult(clone, 0)
         stored = store_weights_as_int8(clone.graph)
         drop_unread_weights(clone.graph)
         return Built(clone, regions, tuple(stored), extra)
+
+    def _round(self, plan: Plan) -> Rounding:
+        nodes = [what.node for what in self.regions(plan).integer.values() if what.kind == "multiply"]
+        known = collect_patches(self._model, nodes, self._data.take(ROUNDING_SAMPLES), self._progress)
+        return round_products(known, reduce_range=self.scheme.reduce_range)
 
     def weights_only(self) -> Built:
         """The float model with its weights stored as int8."""

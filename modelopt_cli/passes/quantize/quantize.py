@@ -15,7 +15,7 @@ from modelopt_cli.passes.quantize.plan import Plan, default_plan
 from modelopt_cli.passes.quantize.quantize_dynamic import QuantizeDynamic
 from modelopt_cli.passes.quantize.quantize_static import is_this_machine, refusal_of, result_of
 from modelopt_cli.passes.quantize.regions import Regions
-from modelopt_cli.passes.quantize.search import Search, gate, search_plan
+from modelopt_cli.passes.quantize.search import Search, choose_observer, gate, search_plan
 from modelopt_cli.passes.quantize.weight_only import store_weights_as_int8
 from modelopt_cli.profiling.feeds import feeds_for
 from modelopt_cli.targets.schemes import scheme_for
@@ -43,9 +43,9 @@ class Quantize(Pass):
     min_opset: ClassVar[int] = 13
 
     calibrator: Annotated[
-        Literal["minmax", "percentile", "mse", "entropy"],
-        Field(description="How the range of an activation follows from its values."),
-    ] = "minmax"
+        Literal["auto", "minmax", "percentile", "mse", "entropy"],
+        Field(description="How the range of an activation follows from its values; auto: by the error at the output."),
+    ] = "auto"
     samples: Annotated[int, Field(ge=1, description="Calibration samples to use, spread over all.")] = 128
     include: Annotated[tuple[str, ...], Field(description="Only nodes whose name matches one of these globs.")] = ()
     exclude: Annotated[tuple[str, ...], Field(description="Not the nodes whose name matches one of these globs.")] = ()
@@ -71,9 +71,10 @@ class Quantize(Pass):
         scheme = scheme_for(ctx.target)
         builder = Builder(model, scheme, data, rest=rest, progress=ctx.progress)
         budget = self.budget if self.plan is None and is_this_machine(ctx.target) else 0.0
-        search = search_plan(model, builder, self._start(default_plan(scheme)), self.calibrator, budget)
+        search = search_plan(model, builder, self._start(default_plan(scheme)), "minmax", budget)
         if search.plan.ops:
-            search.built = builder.build(search.plan, self.calibrator, final=True)
+            observer = choose_observer(model, builder, search.plan, self.calibrator, search.log)
+            search.built = builder.build(search.plan, observer, final=True)
         return self._result(search)
 
     def _without_data(self, model: ir.Model, ctx: PassContext) -> PassResult:

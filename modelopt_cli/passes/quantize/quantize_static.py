@@ -12,7 +12,7 @@ from pydantic import Field
 from modelopt_cli.passes.base import Need, Pass, PassContext, PassResult, Skip
 from modelopt_cli.passes.quantize.builder import Builder, Built
 from modelopt_cli.passes.quantize.plan import Plan, default_plan
-from modelopt_cli.passes.quantize.search import Search, search_plan
+from modelopt_cli.passes.quantize.search import Search, choose_observer, search_plan
 from modelopt_cli.targets.detect import detect_isa
 from modelopt_cli.targets.schemes import Scheme, scheme_for
 from modelopt_cli.targets.target import Target
@@ -34,9 +34,9 @@ class QuantizeStatic(Pass):
     min_opset: ClassVar[int] = 13  # DequantizeLinear has an axis from here on
 
     calibrator: Annotated[
-        Literal["minmax", "percentile", "mse", "entropy"],
-        Field(description="How the range of an activation follows from its values."),
-    ] = "minmax"
+        Literal["auto", "minmax", "percentile", "mse", "entropy"],
+        Field(description="How the range of an activation follows from its values; auto: by the error at the output."),
+    ] = "auto"
     percentile: Annotated[float, Field(gt=50, le=100, description="Of calibrator percentile.")] = 99.99
     samples: Annotated[int, Field(ge=1, description="Calibration samples to use, spread over all.")] = 128
     per_channel: Annotated[bool, Field(description="One weight scale per output channel.")] = True
@@ -66,7 +66,10 @@ class QuantizeStatic(Pass):
             progress=ctx.progress,
         )
         budget = self.budget if self.plan is None and is_this_machine(ctx.target) else 0.0
-        search = search_plan(model, builder, self._start(scheme), self.calibrator, budget)
+        search = search_plan(model, builder, self._start(scheme), "minmax", budget)
+        if search.plan.ops:
+            observer = choose_observer(model, builder, search.plan, self.calibrator, search.log)
+            search.built = builder.build(search.plan, observer, final=True)
         return result_of(search)
 
     def _start(self, scheme: Scheme) -> Plan:

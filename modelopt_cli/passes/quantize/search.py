@@ -6,21 +6,25 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.calibration.ranges import ObserverName
 from modelopt_cli.data.dataset import Sample
 from modelopt_cli.passes.quantize.builder import Builder, Built
+from modelopt_cli.passes.quantize.output_error import output_sqnr
 from modelopt_cli.passes.quantize.plan import Plan
 from modelopt_cli.profiling.statistics import LatencyComparison
 from modelopt_cli.profiling.timing import compare_latency
 
+SLOWER = 1.02  # against float the doubt goes the other way: what was not seen to be as fast is not kept
 CLEARLY = 0.99  # the whole interval of the ratio has to be below this
 FEWEST_MACS = 10_000  # the other threshold that is tried: overheads differ between runtimes and machines
 GATE_S = 3.0
 VARIANT_S = 1.0
+AUTO_OBSERVERS: tuple[ObserverName, ...] = ("minmax", "mse")
 _FREE = ("affine", "move")
 
 
@@ -95,8 +99,25 @@ def _against(current: Built, other: Built, builder: Builder) -> LatencyCompariso
     return compare_latency(current.model, other.model, builder.sample, budget_s=VARIANT_S)
 
 
+def choose_observer(
+    model: ir.Model, builder: Builder, plan: Plan, wanted: ObserverName | Literal["auto"], log: list[str]
+) -> ObserverName:
+    """``wanted``, or for ``auto`` the observer whose ranges leave the least error at the output, on calibration data.
+
+    The error of a tensor by itself misleads: clipping the rare large score is cheap there, and costs a detection.
+    """
+    if wanted != "auto":
+        return wanted
+    if not builder.regions(plan).integer:
+        return AUTO_OBSERVERS[0]
+    variants = [builder.build(plan, observer).model for observer in AUTO_OBSERVERS]
+    found = output_sqnr(model, variants, builder.judged)
+    log += [f"ranges by {name}: {value:.1f} dB" for name, value in zip(AUTO_OBSERVERS, found, strict=True)]
+    return AUTO_OBSERVERS[int(np.argmax(found))]
+
+
 def gate(found: Search, model: ir.Model, sample: Sample, fallback: Callable[[], Built], budget_s: float) -> None:
-    """Go back to float (``fallback``: weights int8 in the file only) where integers are clearly slower.
+    """Go back to float (``fallback``: weights int8 in the file only) where integers are slower.
 
     Args:
         found: What is judged, and changed when it loses.
@@ -108,7 +129,7 @@ def gate(found: Search, model: ir.Model, sample: Sample, fallback: Callable[[], 
     timed = compare_latency(model, found.built.model, sample, budget_s=budget_s)
     found.ratio = timed.ratio
     found.log.append(_line("integer against float", timed))
-    if timed.ratio_low > 1:
+    if timed.ratio > SLOWER or timed.ratio_low > 1:
         found.built, found.plan, found.ratio = fallback(), Plan(frozenset()), 1.0
         found.log.append("integers are slower than float on this target: weights are int8 in the file only")
 

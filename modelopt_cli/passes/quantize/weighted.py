@@ -18,6 +18,10 @@ Quantizer = Callable[[ir.Node, np.ndarray, int | None], QuantizedWeight]
 """(node, its weight, channel axis) -> integers; how the scale is chosen and what is rounded where."""
 
 
+Shift = Callable[[ir.Node, np.ndarray, QuantizedWeight], np.ndarray | None]
+"""(node, float weight, its integers) -> what to add to the bias, [outputs], or None."""
+
+
 class WeightWriter:
     """Quantizes each weight once, however many nodes share it.
 
@@ -25,13 +29,17 @@ class WeightWriter:
         graph: Where the initializers go.
         quantizer: Turns a float weight into integers.
         reduce_range: Whether weights have 7 bits.
+        shift: What is added to the bias to make up for the rounding of the weight.
     """
 
-    def __init__(self, graph: ir.Graph, quantizer: Quantizer, *, reduce_range: bool = False) -> None:
+    def __init__(
+        self, graph: ir.Graph, quantizer: Quantizer, *, reduce_range: bool = False, shift: Shift | None = None
+    ) -> None:
         self._graph = graph
         self._quantizer = quantizer
         self._reduce_range = reduce_range
-        self._written: dict[tuple[ir.Value, int | None], tuple[ir.Value, np.ndarray]] = {}
+        self._shift = shift
+        self._written: dict[tuple[ir.Value, int | None], tuple[ir.Value, QuantizedWeight]] = {}
 
     def write(self, node: ir.Node, activation: QuantParams) -> None:
         """Let ``node`` read its weight and bias through DequantizeLinear.
@@ -44,14 +52,21 @@ class WeightWriter:
         weight = node.inputs[1]
         assert weight is not None
         bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-        floats, scale = self._weight(node, weight, axis, bias, activation)
+        floats, found = self._weight(node, weight, axis, bias, activation)
+        array = constant(weight)
+        shift = self._shift(node, array, found) if self._shift is not None and array is not None else None
         node.replace_input_with(1, floats)
+        if shift is not None and node.op_type != "MatMul":
+            bias = shift if bias is None else bias.reshape(-1) + shift
         if bias is not None:
-            node.replace_input_with(2, self._bias(node, bias, scale, activation))
+            floats = self._bias(node, bias, found.scale, activation)
+            if len(node.inputs) < 3:
+                node.resize_inputs(3)
+            node.replace_input_with(2, floats)
 
     def _weight(
         self, node: ir.Node, weight: ir.Value, axis: int | None, bias: np.ndarray | None, activation: QuantParams
-    ) -> tuple[ir.Value, np.ndarray]:
+    ) -> tuple[ir.Value, QuantizedWeight]:
         key = (weight, axis)
         if key not in self._written:
             array = constant(weight)
@@ -63,14 +78,14 @@ class WeightWriter:
                 add_weight(self._graph, f"{stem}.scale", found.scale),
                 add_weight(self._graph, f"{stem}.zero", found.zero_point),
             ]
-            self._written[key] = self._dequantize(node, inputs, axis, array.shape, f"{stem}.dq"), found.scale
+            self._written[key] = self._dequantize(node, inputs, axis, array.shape, f"{stem}.dq"), found
         return self._written[key]
 
     def _bias(self, node: ir.Node, bias: np.ndarray, weight_scale: np.ndarray, activation: QuantParams) -> ir.Value:
         scale = np.asarray(weight_scale * np.float32(activation.scale), np.float32)
         steps = np.rint(bias.reshape(-1).astype(np.float64) / scale)
         values = np.clip(steps, -INT32_MAX, INT32_MAX).astype(np.int32)
-        source = node.inputs[2]
+        source = node.inputs[2] if len(node.inputs) > 2 else None
         stem = (source.name if source is not None else None) or "bias"
         inputs = [add_weight(self._graph, f"{stem}.q", values), add_weight(self._graph, f"{stem}.scale", scale)]
         return self._dequantize(node, inputs, 0 if scale.ndim else None, values.shape, f"{stem}.dq")

@@ -1,13 +1,18 @@
 """The automatic pass: static where convolutions are, dynamic for the rest, stored where neither pays."""
 
 import collections
+import itertools
 
 import numpy as np
 import onnx
 import pytest
 
 from modelopt_cli.graph.io import model_bytes
+from modelopt_cli.passes.quantize.builder import Built
+from modelopt_cli.passes.quantize.plan import Plan
 from modelopt_cli.passes.quantize.quantize import Quantize
+from modelopt_cli.passes.quantize.regions import Regions
+from modelopt_cli.passes.quantize.search import Search, gate
 from modelopt_cli.profiling.session import open_session
 from modelopt_cli.testing import model_from_text, run_model, run_pass
 
@@ -78,14 +83,24 @@ def test_without_data_convolutions_are_stored_and_the_report_says_what_data_adds
     assert result.details["notices"][0]["code"] == "no-calibration-data"
 
 
-def test_integers_that_are_slower_than_float_are_undone():
-    # A product too small to pay for quantizing its input at each run.
-    text = "net (float[1,32] x) => (float[1,32] y) { a = MatMul (x, w)  b = MatMul (a, v)  y = MatMul (b, w) }"
-    rng = np.random.default_rng(0)
-    model = model_from_text(text, **{n: rng.standard_normal((32, 32)).astype(np.float32) for n in ("w", "v")})
-    result = run_pass(Quantize(budget=1), model)
-    ratio = result.details["latency_to_float"]
-    assert ratio is None or ratio <= 1.1
+def chain(length):
+    """``length`` products of one input: time that grows with it."""
+    names = ["x", *(f"a{index}" for index in range(length - 1)), "y"]
+    body = " ".join(f"{new} = MatMul ({old}, w)" for old, new in itertools.pairwise(names))
+    text = f"net (float[64,256] x) => (float[64,256] y) {{ {body} }}"
+    return model_from_text(text, w=np.eye(256, dtype=np.float32))
+
+
+@pytest.mark.parametrize(("lengths", "kept"), [((1, 8), False), ((8, 1), True)])
+def test_what_is_slower_than_float_is_undone(lengths, kept):
+    reference, candidate = map(chain, lengths)
+    fallback = Built(reference, Regions({}, ()), ())
+    plan = Plan(frozenset({"MatMul"}))
+    search = Search(Built(candidate, Regions({}, ()), ()), plan)
+    gate(search, reference, {"x": np.ones((64, 256), np.float32)}, lambda: fallback, 0.5)
+    assert (search.built is not fallback) == kept
+    assert search.plan == (plan if kept else Plan(frozenset()))
+    assert "integer against float" in search.log[0]
 
 
 def test_without_convolutions_nothing_is_missing(model):

@@ -14,7 +14,7 @@ from modelopt_cli.progress import Progress
 
 LARGEST_MOMENT = 4096  # channels; beyond it the K x K moment costs more memory and time than it gives
 PROBE_MEMORY_MB = 64.0
-ROWS_AT_ONCE = 512  # a product with few rows spends its time on reading and writing the K x K moment
+ROWS_AT_ONCE = 256  # a product with few rows spends its time on reading and writing the K x K moment
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,9 @@ class _Accumulator:
         self._add_moment()
         if not np.isfinite(self._square).all():
             return None
-        moment = None if self._moment is None else self._moment / np.float32(self._rows)
-        return InputStatistics(np.stack(self._lows), np.stack(self._highs), self._square / self._rows, moment)
+        if self._moment is not None:
+            self._moment /= np.float32(self._rows)  # in place: a copy of all moments would be the largest thing here
+        return InputStatistics(np.stack(self._lows), np.stack(self._highs), self._square / self._rows, self._moment)
 
 
 def collect_input_statistics(

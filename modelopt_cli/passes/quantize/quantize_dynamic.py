@@ -59,18 +59,20 @@ class QuantizeDynamic(Pass):
             reason = f"{ctx.target.provider} has no integer kernels for ranges found at run time"
             skipped += [Skip(node.name or node.op_type, reason) for node in _nodes(model, self.ops)]
             return PassResult(model, 0, tuple(skipped))
+        details: dict[str, Any] = {}
+        changed = 0
+        if self.embeddings:  # first: the model whose statistics are taken is then much smaller in memory
+            tables = quantize_embeddings(model, [node for node in _nodes(model, ("Gather",)) if self._wants(node)])
+            changed, skipped = len(tables.changed), skipped + tables.skipped
+            details["embeddings"] = len(tables.changed)
         chosen = [node for node in _nodes(model, self.ops) if self._wants(node)]
         products = quantize_products(
             model, [node for node in chosen if node.op_type != "LSTM"], ctx, self._options(ctx.target)
         )
-        changed, skipped = len(products.changed), skipped + products.skipped
+        changed, skipped = changed + len(products.changed), skipped + products.skipped
         lstm = quantize_lstm(model, [node for node in chosen if node.op_type == "LSTM"], ctx.target)
         changed, skipped = changed + len(lstm.changed), skipped + lstm.skipped
-        details: dict[str, Any] = {"smoothed_inputs": products.smoothed, "lstm": len(lstm.changed)}
-        if self.embeddings:
-            tables = quantize_embeddings(model, [node for node in _nodes(model, ("Gather",)) if self._wants(node)])
-            changed, skipped = changed + len(tables.changed), skipped + tables.skipped
-            details["embeddings"] = len(tables.changed)
+        details |= {"smoothed_inputs": products.smoothed, "lstm": len(lstm.changed)}
         return PassResult(model, changed, tuple(skipped), details)
 
     def _wants(self, node: ir.Node) -> bool:

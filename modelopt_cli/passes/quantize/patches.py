@@ -15,8 +15,9 @@ from modelopt_cli.progress import Progress
 
 POSITIONS = 96  # patches per sample and node, spread over the picture: neighbours say the same
 PATCHES_AT_ONCE = 768  # with few at a time, reading and writing the K x K moment would take longer than the product
+LARGE_PATCH = 256
 LARGEST_PATCH = 2304  # 256 channels of 3 x 3; above, the covariance costs more time and memory than it gives
-MEMORY_MB = 64.0
+MEMORY_MB = 48.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class _Accumulator:
     def update(self, patches: np.ndarray) -> None:
         """Take in [groups, K, positions]."""
         self._pending.append(patches)
-        if sum(part.shape[2] for part in self._pending) >= PATCHES_AT_ONCE:
+        # Only a large moment is worth waiting for: what waits takes memory.
+        large = self._outer.shape[1] >= LARGE_PATCH
+        if not large or sum(part.shape[2] for part in self._pending) >= PATCHES_AT_ONCE:
             self._add()
 
     def _add(self) -> None:

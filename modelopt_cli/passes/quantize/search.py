@@ -24,6 +24,7 @@ CLEARLY = 0.99  # the whole interval of the ratio has to be below this
 FEWEST_MACS = 10_000  # the other threshold that is tried: overheads differ between runtimes and machines
 GATE_S = 3.0
 VARIANT_S = 1.0
+CLEAR_DB = 1.0  # clipping has to gain this much on calibration samples: on unseen ones it gains less
 AUTO_OBSERVERS: tuple[ObserverName, ...] = ("minmax", "mse")
 _FREE = ("affine", "move")
 
@@ -113,7 +114,8 @@ def choose_observer(
     variants = [builder.build(plan, observer).model for observer in AUTO_OBSERVERS]
     found = output_sqnr(model, variants, builder.judged)
     log += [f"ranges by {name}: {value:.1f} dB" for name, value in zip(AUTO_OBSERVERS, found, strict=True)]
-    return AUTO_OBSERVERS[int(np.argmax(found))]
+    best = int(np.argmax(found))
+    return AUTO_OBSERVERS[best if found[best] > found[0] + CLEAR_DB else 0]
 
 
 def gate(found: Search, model: ir.Model, sample: Sample, fallback: Callable[[], Built], budget_s: float) -> None:

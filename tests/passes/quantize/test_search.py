@@ -1,0 +1,75 @@
+"""Choices between variants follow what is measured, and stay with the default in doubt."""
+
+import numpy as np
+import pytest
+
+from modelopt_cli.passes.quantize.builder import Builder
+from modelopt_cli.passes.quantize.output_error import output_sqnr
+from modelopt_cli.passes.quantize.plan import default_plan
+from modelopt_cli.passes.quantize.search import choose_observer, search_plan
+from modelopt_cli.progress import Silent
+from modelopt_cli.targets.schemes import scheme_for
+from modelopt_cli.targets.target import Target
+from modelopt_cli.testing import model_from_text
+
+TEXT = """net (float[1,8,24,24] x) => (float[1,8,24,24] y) {
+    a = Conv <pads = [1,1,1,1]> (x, w)
+    y = Conv <pads = [1,1,1,1]> (a, w)
+}"""
+
+
+class Samples:
+    source, labels, batch_size = "generated", None, 1
+
+    def __init__(self, outlier=0.0):
+        rng = np.random.default_rng(0)
+        self.arrays = [rng.standard_normal((1, 8, 24, 24)).astype(np.float32) for _ in range(4)]
+        self.arrays[0][0, 0, 0, 0] = outlier
+
+    def __len__(self):
+        return len(self.arrays)
+
+    def __iter__(self):
+        return ({"x": array} for array in self.arrays)
+
+    def take(self, count):
+        return self
+
+
+def builder(outlier=0.0):
+    weight = (np.random.default_rng(1).standard_normal((8, 8, 3, 3)) * 0.1).astype(np.float32)
+    model = model_from_text(TEXT, w=weight)
+    return model, Builder(model, scheme_for(Target()), Samples(outlier), progress=Silent())
+
+
+def test_equal_ranges_keep_the_default_observer():
+    model, built = builder()
+    log: list[str] = []
+    assert choose_observer(model, built, default_plan(built.scheme), "auto", log) == "minmax"
+    assert len(log) == 2
+
+
+def test_an_observer_that_is_asked_for_is_taken():
+    model, built = builder()
+    assert choose_observer(model, built, default_plan(built.scheme), "entropy", []) == "entropy"
+
+
+def test_no_budget_takes_the_table_s_plan_unmeasured():
+    model, built = builder()
+    plan = default_plan(built.scheme)
+    found = search_plan(model, built, plan, "minmax", 0.0)
+    assert (found.plan, found.log, found.ratio) == (plan, [], None)
+
+
+@pytest.mark.parametrize(("factor", "decibel"), [(1.0, 200), (0.9, 20), (0.0, 0)])
+def test_output_sqnr_is_the_share_of_noise(factor, decibel):
+    weight = np.eye(4, dtype=np.float32)
+    text = "net (float[1,4] x) => (float[1,4] y) { y = MatMul (x, w) }"
+    exact, other = model_from_text(text, w=weight), model_from_text(text, w=weight * np.float32(factor))
+
+    class Row(Samples):
+        def __init__(self):
+            self.arrays = [np.float32([[1, 2, 3, 4]])]
+
+    found = output_sqnr(exact, [other], Row())[0]
+    assert found >= decibel if factor == 1 else found == pytest.approx(decibel, abs=0.01)

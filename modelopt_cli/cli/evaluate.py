@@ -29,7 +29,7 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Score a model on labelled data, or compare its outputs with a baseline's."""
-    from modelopt_cli.cli.render_profile import evaluation_lines
+    from modelopt_cli.cli.render_evaluate import evaluation_lines
     from modelopt_cli.data.binding import bind
     from modelopt_cli.data.files import open_dataset
     from modelopt_cli.evaluation.metrics import find_metric

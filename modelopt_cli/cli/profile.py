@@ -1,132 +1,139 @@
-"""``modelopt profile``: latency, memory and per-operator time of a model, alone or against a baseline."""
+"""``modelopt profile``: latency, memory, throughput and per-operator time of models, alone or against a baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
-
-from modelopt_cli.cli.console import print_json, print_payload, progress_sink
-from modelopt_cli.cli.files import read_model, refuse_two_pipes
-from modelopt_cli.cli.options import (
-    Baseline,
-    Batch,
-    Calibration,
-    Debug,
-    Json,
-    ModelArgument,
-    Provider,
-    Quiet,
-    Shape,
-    Threads,
-    check_providers,
-    parse_shapes,
+from modelopt_cli.cli.console import print_json, print_payload, progress_sink, say
+from modelopt_cli.cli.files import check_outputs, read_model, refuse_two_pipes
+from modelopt_cli.cli.options import Baseline, Calibration, Debug, Json, ModelsArgument, Quiet, Threads
+from modelopt_cli.cli.profile_options import (
+    AllowFallback,
+    Batches,
+    Cpus,
+    Duration,
+    PerOpFlag,
+    ProfileReportFile,
+    Providers,
+    Runs,
+    SessionConfig,
+    Shapes,
+    Streams,
+    Trace,
+    UntilCi,
+    parse_config,
+    parse_counts,
+    parse_points,
+    parse_share,
+    pin,
 )
+from modelopt_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from modelopt_cli.data.dataset import Sample
     from modelopt_cli.graph.io import SourceModel
-    from modelopt_cli.profiling.session import Model
-    from modelopt_cli.progress import Progress
+    from modelopt_cli.profiling.per_op import OpProfile
 
-SECONDS = 4.0
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How to measure: everything but the models."""
-
-    providers: tuple[str, ...]
-    threads: int
-    seconds: float
-    per_op: bool
-    progress: Progress
+SECONDS = 2.5
 
 
 def profile(
-    model: ModelArgument,
+    models: ModelsArgument,
     baseline: Baseline = None,
-    per_op: Annotated[
-        bool, typer.Option("--per-op", help="Time of each operator type, and the slowest nodes.")
-    ] = False,
+    per_op: PerOpFlag = False,
     calibration: Calibration = None,
-    providers: Provider = None,
+    providers: Providers = None,
+    allow_fallback: AllowFallback = False,
+    session_config: SessionConfig = None,
     threads: Threads = None,
-    batch: Batch = None,
-    shapes: Shape = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Time spent on each provider.")] = SECONDS,
+    cpus: Cpus = None,
+    batch: Batches = None,
+    shapes: Shapes = None,
+    duration: Duration = SECONDS,
+    runs: Runs = None,
+    until_ci: UntilCi = None,
+    streams: Streams = None,
+    trace: Trace = None,
+    report: ProfileReportFile = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Measure latency and memory; with --baseline, both models in alternation and the ratio."""
+    """Measure latency and memory of models; with --baseline, all in alternation and the ratio."""
+    _check(models, baseline, report, trace, per_op=per_op)
+    pin(cpus)
+    config, until = parse_config(session_config), parse_share(until_ci, "--until-ci")
+    in_flight = parse_counts(streams, "--streams")
+    from modelopt_cli.pipeline.profile import ProfileOptions
+    from modelopt_cli.pipeline.profile import profile as measure
+    from modelopt_cli.profiling.providers import parse_provider
+    from modelopt_cli.profiling.timing import Budget
+    from modelopt_cli.report.profile import profile_json
+
+    named = tuple(dict.fromkeys(providers or ("cpu",)))
+    for name in named:
+        parse_provider(name)
+    points = parse_points(batch, shapes)
+    _warn_of_unknown(config)
+    sources = [read_model(name) for name in ([] if baseline is None else [baseline]) + models]
+    options = ProfileOptions(
+        providers=named,
+        threads=threads or 1,
+        config=config,
+        points=points,
+        budget=Budget(duration, runs=runs, until=until),
+        streams=in_flight,
+        per_op=per_op,
+        allow_fallback=allow_fallback,
+        sample=_sample(sources[-1], calibration),
+        progress=progress_sink(quiet),
+    )
+    found = measure(sources, options, has_baseline=baseline is not None)
+    content = profile_json(found.report)
+    _write(report, trace, content, found.operators)
+    if as_json:
+        print_json(content)
+        return
     from modelopt_cli.cli.render_profile import profile_tables
 
-    refuse_two_pipes(model, baseline)
-    named, sizes = check_providers(providers), parse_shapes(shapes)
-    setting = Setting(named or ("cpu",), threads or 1, seconds, per_op, progress_sink(quiet))
-    source = read_model(model)
-    other = None if baseline is None else read_model(baseline)
-    fed = _feeds(source, calibration, batch or 1, sizes)
-    answer = {
-        "model": source.label,
-        "baseline": None if other is None else other.label,
-        "shapes": {name: list(array.shape) for name, array in fed.arrays.items()},
-        "assumed": fed.assumed,
-        "threads": setting.threads,
-        "file_bytes": source.file_bytes,
-        "baseline_file_bytes": None if other is None else other.file_bytes,
-        "providers": [_measure(name, source, other, fed.arrays, setting) for name in setting.providers],
-    }
-    print_json(answer) if as_json else print_payload(*profile_tables(answer))
+    print_payload(*profile_tables(found.report))
 
 
-def _feeds(source: SourceModel, data: str | None, batch: int, shapes: dict[str, list[int]]) -> Any:
+def _check(models: list[str], baseline: str | None, report: Path | None, trace: Path | None, *, per_op: bool) -> None:
+    refuse_two_pipes(*models, baseline)
+    if report is not None and report.suffix.lower() != ".json":
+        raise UsageError(f"figures are not written as '{report.suffix}'", where=str(report), hint="use .json")
+    if trace is not None and not per_op:
+        raise UsageError("operators are not measured", where="--trace", hint="add --per-op")
+    for name in models:
+        check_outputs(name, report=report, trace=trace)
+
+
+def _warn_of_unknown(config: Mapping[str, str]) -> None:
+    """The runtime takes any key in silence: a misspelt one would pass for measured."""
+    from modelopt_cli.profiling.session import unknown_config_keys
+
+    for key in unknown_config_keys(config):
+        say(f"warning: '{key}' is no session setting that this onnxruntime knows: it may have no effect")
+
+
+def _sample(source: SourceModel, data: str | None) -> Sample | None:
     from modelopt_cli.data.binding import bind
     from modelopt_cli.data.files import open_dataset
-    from modelopt_cli.profiling.feeds import feeds_for
 
-    sample = None if data is None else next(iter(bind(open_dataset(data), source.model)))
-    return feeds_for(source.model, sample, batch=batch, shapes=shapes)
+    return None if data is None else next(iter(bind(open_dataset(data), source.model)))
 
 
-def _measure(
-    provider: str, source: SourceModel, other: SourceModel | None, feeds: Mapping[str, np.ndarray], setting: Setting
-) -> dict[str, Any]:
-    from modelopt_cli.profiling.memory import measure_footprint
-    from modelopt_cli.profiling.timing import compare_latency, measure_latency
+def _write(
+    report: Path | None, trace: Path | None, content: dict[str, object], operators: Mapping[str, OpProfile]
+) -> None:
+    from modelopt_cli.graph.io import write_atomically
+    from modelopt_cli.profiling.chrome import chrome_trace
+    from modelopt_cli.report.serialize import encode_json
 
-    model, threads = _openable(source), setting.threads
-    found: dict[str, Any] = {"provider": provider}
-    with setting.progress.task(f"timing on {provider}"):
-        if other is None:
-            latency = measure_latency(model, feeds, provider=provider, threads=threads, budget_s=setting.seconds)
-            found["latency"] = asdict(latency)
-        else:
-            compared = compare_latency(
-                _openable(other), model, feeds, provider=provider, threads=threads, budget_s=setting.seconds
-            )
-            found["comparison"] = {**asdict(compared), "significant": compared.significant}
-    with setting.progress.task(f"memory on {provider}"):
-        found["footprint"] = asdict(measure_footprint(model, feeds, provider=provider, threads=threads))
-        if other is not None:
-            footprint = measure_footprint(_openable(other), feeds, provider=provider, threads=threads)
-            found["baseline_footprint"] = asdict(footprint)
-    if setting.per_op:
-        found["per_op"] = _per_op(provider, model, feeds, setting)
-    return found
-
-
-def _per_op(provider: str, model: Model, feeds: Mapping[str, np.ndarray], setting: Setting) -> dict[str, Any]:
-    from modelopt_cli.profiling.per_op import by_type, profile_ops
-
-    with setting.progress.task(f"operators on {provider}"):
-        times = profile_ops(model, feeds, provider=provider, threads=setting.threads)
-    return {"types": [asdict(op) for op in by_type(times)], "nodes": [asdict(op) for op in times]}
-
-
-def _openable(source: SourceModel) -> Model:
-    return source.path if source.path is not None else source.model
+    if report is not None:
+        write_atomically(report, encode_json(content).encode())
+    if trace is not None:
+        write_atomically(trace, chrome_trace(operators).encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -12,24 +11,30 @@ import onnx_ir as ir
 
 from modelopt_cli import __version__
 from modelopt_cli.graph.io import SourceModel
+from modelopt_cli.profiling.conditions import affinity
 from modelopt_cli.recipe.schema import Recipe
+from modelopt_cli.targets.detect import detect_isa, processor_name
 from modelopt_cli.targets.target import Target
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 
 
-def environment(target: Target) -> dict[str, Any]:
+def environment(target: Target | None = None) -> dict[str, Any]:
     """Versions and machine facts that a figure depends on; JSON types only."""
-    return {
+    facts: dict[str, Any] = {
         "modelopt": __version__,
         "python": platform.python_version(),
         "onnx": _version("onnx"),
         "runtime": {name: found for name in RUNTIMES if (found := _version(name))},
         "platform": platform.platform(terse=True),
         "machine": platform.machine(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "target": {"provider": target.provider, "isa": target.isa, "dialect": target.dialect},
+        "processor": processor_name(),
+        "isa": detect_isa(),
+        "cpus": len(affinity()),
     }
+    if target is not None:
+        facts["target"] = {"provider": target.provider, "isa": target.isa, "dialect": target.dialect}
+    return facts
 
 
 def stamp(model: ir.Model, source: SourceModel, recipe: Recipe) -> None:

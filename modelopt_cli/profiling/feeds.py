@@ -40,8 +40,8 @@ def feeds_for(
 
     Values come from ``sample``, repeated or cut to the shape; without it floats are standard normal and integers are 1
     (a valid index, and an open attention mask). A dimension takes its size from, in this order: the model when fixed
-    there, ``shapes``, ``batch`` when it is the first, the sample, another input's dimension of the same name, and at
-    last a default that `Feeds.assumed` reports.
+    there, ``shapes``, what they say of another input's dimension of the same name, ``batch`` when it is the first, the
+    sample, another input's dimension of the same name, and at last a default that `Feeds.assumed` reports.
 
     Args:
         model: Whose inputs are fed.
@@ -62,11 +62,24 @@ def feeds_for(
     arrays: dict[str, np.ndarray] = {}
     assumed: dict[str, int] = {}
     known: dict[str, int] = {}
+    told = _told_sizes(inputs, shapes or {})
     for name, value in inputs.items():
         given = None if sample is None or name not in sample else np.asarray(sample[name])
-        shape = _shape(value, given, batch, (shapes or {}).get(name), known, assumed)
+        shape = _shape(value, given, batch, (shapes or {}).get(name), told, known, assumed)
         arrays[name] = _values(value, shape, rng) if given is None else _fit(given, shape)
     return Feeds(arrays, assumed)
+
+
+def _told_sizes(inputs: Mapping[str, ir.Value], shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Size of each dimension that has a name, from the shapes asked for: one input says it for all that share it."""
+    told: dict[str, int] = {}
+    for name, sizes in shapes.items():
+        dimensions = inputs[name].shape
+        if dimensions is not None and len(dimensions) == len(sizes):
+            for dimension, size in zip(dimensions, sizes, strict=True):
+                if not isinstance(dimension, int) and dimension.value:
+                    told.setdefault(dimension.value, size)
+    return told
 
 
 def _shape(
@@ -74,6 +87,7 @@ def _shape(
     given: np.ndarray | None,
     batch: int,
     asked: Sequence[int] | None,
+    told: Mapping[str, int],
     known: dict[str, int],
     assumed: dict[str, int],
 ) -> tuple[int, ...]:
@@ -88,6 +102,8 @@ def _shape(
                 raise UsageError(f"input '{value.name}' is fixed to {size} at dimension {axis}, not {asked[axis]}")
         elif asked is not None:
             size = asked[axis]
+        elif dimension in told:
+            size = told[str(dimension)]
         elif axis == 0:
             size = batch
         elif given is not None:

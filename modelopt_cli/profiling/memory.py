@@ -29,18 +29,26 @@ class Footprint:
         first_run_ms: Of the first run, which allocates.
         peak_bytes: Most resident memory of the process that loaded the model and ran it.
         session_bytes: That less what the process had before the session: the model's own share.
+        steady_bytes: Resident memory after the runs, less what the process had before the session; None where the
+            system does not tell.
     """
 
     load_ms: float
     first_run_ms: float
     peak_bytes: int
     session_bytes: int
+    steady_bytes: int | None = None
 
 
 def measure_footprint(
-    model: Model, feeds: Mapping[str, np.ndarray], *, provider: str = "cpu", threads: int = 1
+    model: Model,
+    feeds: Mapping[str, np.ndarray],
+    *,
+    provider: str = "cpu",
+    threads: int = 1,
+    config: Mapping[str, str] | None = None,
 ) -> Footprint:
-    """Load and run a model in a process of its own.
+    """Load and run a model in a process of its own; arguments as of `open_session`.
 
     Raises:
         ModelError: It cannot be loaded or run, or the process was killed (out of memory).
@@ -53,7 +61,7 @@ def measure_footprint(
         inputs = folder / "feeds.npz"
         arrays: dict[str, Any] = {f"i{n}": array for n, array in enumerate(feeds.values())}
         np.savez(inputs, **arrays)
-        job = json.dumps([str(path), str(inputs), list(feeds), provider, threads])
+        job = json.dumps([str(path), str(inputs), list(feeds), provider, threads, dict(config or {})])
         done = subprocess.run(
             [sys.executable, "-m", __name__, job], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
@@ -68,28 +76,39 @@ def peak_resident_bytes() -> int:
 
     Linux tells it for this program alone (VmHWM); elsewhere ``ru_maxrss`` has to do, which a child inherits.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
+    peak = _status("VmHWM")
+    if peak is not None:
+        return peak
     import resource  # not on Windows, where nothing in the standard library tells it
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _measure_here(path: str, inputs: str, names: list[str], provider: str, threads: int) -> Footprint:
+def _status(field: str) -> int | None:
+    """A field of Linux's description of this process, in bytes."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    line = next(line for line in status.read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
+
+
+def _measure_here(
+    path: str, inputs: str, names: list[str], provider: str, threads: int, config: dict[str, str]
+) -> Footprint:
     runtime()  # its libraries are not the model's
     with np.load(inputs) as arrays:
         feeds = {name: arrays[f"i{n}"] for n, name in enumerate(names)}
     before, start = peak_resident_bytes(), time.perf_counter()
-    session = open_session(Path(path), provider=provider, threads=threads)
+    session = open_session(Path(path), provider=provider, threads=threads, config=config)
     loaded = time.perf_counter()
     run(session, feeds)
     first = time.perf_counter()
     for _ in range(TIMED_RUNS):
         run(session, feeds)
-    peak = peak_resident_bytes()
-    return Footprint((loaded - start) * 1e3, (first - loaded) * 1e3, peak, peak - before)
+    peak, steady = peak_resident_bytes(), _status("VmRSS")
+    own = None if steady is None else max(steady - before, 0)
+    return Footprint((loaded - start) * 1e3, (first - loaded) * 1e3, peak, peak - before, own)
 
 
 if __name__ == "__main__":

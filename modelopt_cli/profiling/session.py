@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -191,6 +191,16 @@ def assigned_nodes(session: Session) -> list[AssignedNode]:
     return [AssignedNode(node.name, node.op_type, part.ep_name) for part in parts for node in part.get_nodes()]
 
 
+def unknown_config_keys(keys: Iterable[str]) -> list[str]:
+    """Keys that do not occur in the runtime's own library; those of plug-ins (``ep.*``) cannot be told."""
+    asked = [key for key in keys if not key.startswith("ep.")]
+    if not asked:
+        return []
+    folder = Path(str(runtime().__file__)).parent / "capi"
+    library = b"".join(path.read_bytes() for path in folder.glob("onnxruntime_pybind11_state*"))
+    return [key for key in asked if key.encode() + b"\0" not in library]
+
+
 @contextlib.contextmanager
 def loadable(model: Model) -> Iterator[Path | bytes]:
     """A model as the runtime takes it; a graph too large for bytes goes through a temporary file."""
@@ -217,7 +227,7 @@ def one_line(error: Exception) -> str:
     """The runtime's complaint without its codes, its C++ locations and everything after the first line."""
     text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    return re.sub(r"^\S*/[\w./]+\.(?:cc|h):\d+ .*?\)\s(?=[A-Z])", "", text).strip()
+    return re.sub(r"^\S*/[\w./]+\.(?:cc|h):\d+ .*\)\s(?=[A-Z])", "", text).strip()
 
 
 def _with_threads(spec: ProviderSpec, threads: int) -> Mapping[str, str]:
@@ -238,8 +248,10 @@ def _load(ort: ModuleType, model: Model, options: Any, providers: Sequence[Any] 
     with loadable(model) as source:
         content = str(source) if isinstance(source, Path) else source
         try:
-            session: Session = ort.InferenceSession(content, options, providers=providers)
+            session: Session = ort.InferenceSession(content, options, providers=providers, enable_fallback=0)
         except runtime_errors() as error:
+            if "CreateExecutionProvider" in str(error):
+                raise ProviderError(f"cannot be set up: {one_line(error)}", where="--provider") from error
             raise _load_error(error, where, ort.__version__) from error
     return session
 

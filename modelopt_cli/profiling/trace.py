@@ -28,6 +28,9 @@ class NodeRun:
         inputs: Shapes of the inputs that are tensors and are there; packed weights are not.
         outputs: Shapes of the outputs.
         turn: Which run of the model it belongs to, from 0.
+        start_ms: Since the profiler began.
+        types: Element types of the outputs, as the runtime calls them (``float``, ``int64``).
+        data_bytes: Bytes of activations read and written; weights are left out, because packed ones are not told.
     """
 
     name: str
@@ -37,6 +40,9 @@ class NodeRun:
     inputs: tuple[tuple[int, ...], ...]
     outputs: tuple[tuple[int, ...], ...]
     turn: int
+    start_ms: float = 0.0
+    types: tuple[str, ...] = ()
+    data_bytes: int = 0
 
 
 def trace(
@@ -48,8 +54,19 @@ def trace(
     runs: int = 1,
     optimize: Optimize = "all",
     config: Mapping[str, str] | None = None,
+    optimized_path: Path | None = None,
 ) -> list[NodeRun]:
     """Every node that ran, in order, over ``runs`` runs of the model.
+
+    Args:
+        model: See `open_session`, as for the other arguments but ``runs``.
+        feeds: One batch of inputs by name.
+        provider: Where to run it.
+        threads: Threads inside an operator.
+        runs: How often.
+        optimize: How much the runtime may rewrite the graph.
+        config: Session configuration entries.
+        optimized_path: Where the runtime writes the graph that it ran.
 
     Raises:
         ModelError: The runtime cannot load or run the model.
@@ -62,6 +79,7 @@ def trace(
             threads=threads,
             optimize=optimize,
             config=config,
+            optimized_path=optimized_path,
             profile_prefix=Path(folder) / "trace",
         )
         for _ in range(runs):
@@ -84,6 +102,9 @@ def _node_runs(events: list[dict[str, Any]]) -> list[NodeRun]:
             inputs=_shapes(event["args"].get("input_type_shape", [])),
             outputs=_shapes(event["args"].get("output_type_shape", [])),
             turn=int(turn),
+            start_ms=event["ts"] / 1e3,
+            types=tuple(kind for entry in event["args"].get("output_type_shape", []) for kind in entry),
+            data_bytes=sum(int(event["args"].get(key) or 0) for key in ("activation_size", "output_size")),
         )
         for event, turn in zip(nodes, turns, strict=True)
     ]

@@ -21,6 +21,11 @@ def to_json(report: RunReport) -> str:
     (the SQNR of identical outputs) is the string ``"Infinity"``, which JSON has no number for.
     """
     content = asdict(report) | {"verdict": verdict(report), "gates_met": report.gates_met}
+    return encode_json(content)
+
+
+def encode_json(content: Any) -> str:
+    """Indented JSON, ending with a newline; numbers that are not finite are strings."""
     return encode(content, indent=2, inf_nan_mode="strings").decode() + "\n"
 
 

@@ -46,3 +46,14 @@ def _flags(cpuinfo: Path) -> frozenset[str]:
         if key.strip() in ("flags", "Features"):
             return frozenset(value.split())
     return frozenset()
+
+
+def processor_name(cpuinfo: Path = CPUINFO) -> str:
+    """What the processor calls itself; empty where the system does not say."""
+    if not cpuinfo.is_file():
+        return platform.processor()
+    for line in cpuinfo.read_text(errors="replace").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Model", "cpu model"):
+            return value.strip()
+    return ""

@@ -47,7 +47,7 @@ class QuantizeDynamic(Pass):
     include: Annotated[tuple[str, ...], Field(description="Only nodes whose name matches one of these globs.")] = ("*",)
     exclude: Annotated[tuple[str, ...], Field(description="Not the nodes whose name matches one of these globs.")] = ()
     per_channel: Annotated[bool, Field(description="One weight scale per output column.")] = True
-    merge: Annotated[bool, Field(description="Make products of one input (Q, K, V) one product.")] = True
+    merge: Annotated[bool, Field(description="Make products of one input (Q, K, V) one product and a Split.")] = False
     smooth: Annotated[bool, Field(description="With calibration data: move outlier channels into the weights.")] = True
     embeddings: Annotated[bool, Field(description="Store tables read by Gather as int8.")] = True
 

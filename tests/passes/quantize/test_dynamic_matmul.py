@@ -118,20 +118,20 @@ g (float[N, 32] x) => (float[N, 32] q, float[N, 16] k, float[N, 24] v) {
 """
 
 
-def test_products_of_one_input_are_merged() -> None:
+def test_products_of_one_input_merge_when_asked() -> None:
     wq, wk, wv, bk = weights((32, 32), (32, 16), (32, 24), (16,))
     model = model_from_text(QKV, wq=wq, wk=wk, wv=wv, bk=bk)
     result = model.clone()
-    edits = quantize(result)
+    edits = quantize(result, merge=True)
     assert len(edits.changed) == 3
     assert op_types(result) == ["DynamicQuantizeLinear", "MatMulIntegerToFloat", "Split"]
     assert relative_error(model, result, {"x": RNG.standard_normal((3, 32)).astype(np.float32)}) < 0.015
 
 
-def test_without_merging_the_input_is_still_quantized_once() -> None:
+def test_unmerged_products_read_one_quantized_input() -> None:
     wq, wk, wv, bk = weights((32, 32), (32, 16), (32, 24), (16,))
     model = model_from_text(QKV, wq=wq, wk=wk, wv=wv, bk=bk)
-    quantize(model, merge=False)
+    quantize(model)
     assert op_types(model) == ["DynamicQuantizeLinear", *["MatMulIntegerToFloat"] * 3]
 
 
@@ -224,8 +224,9 @@ def test_error_is_bounded_by_the_grids(k: int, n: int, rows: int, spread: float,
     assert (difference <= bound * 1.01 + 1e-6).all()
 
 
-def test_no_float_weight_is_left_behind() -> None:
+@pytest.mark.parametrize("merge", [True, False])
+def test_no_float_weight_is_left_behind(merge: bool) -> None:
     wq, wk, wv, bk = weights((32, 32), (32, 16), (32, 24), (16,))
     model = model_from_text(QKV, wq=wq, wk=wk, wv=wv, bk=bk)
-    quantize(model)
+    quantize(model, merge=merge)
     assert {"wq", "wk", "wv", "bk"}.isdisjoint(model.graph.initializers)

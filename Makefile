@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo-out
-PYTEST := $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint check bench clean
@@ -30,10 +30,10 @@ demo: $(READY) ## Compress a trained sample model to int8 and print the report
 	  -o $(DEMO)/digits_resnet.int8.onnx --report $(DEMO)/report.md
 
 test: $(READY) ## Run the fast tests (under 5 minutes)
-	$(PYTEST) -n 2 -m "not slow and not providers"
+	$(PYTEST) -m "not slow and not providers"
 
 test-all: $(READY) ## Run every test, the slow ones too
-	$(PYTEST) -n 2
+	$(PYTEST)
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

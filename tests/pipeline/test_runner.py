@@ -190,3 +190,10 @@ def test_writes_model_report_and_depfile(tmp_path: Path) -> None:
 
 def test_make_rule_escapes_what_make_reads() -> None:
     assert make_rule(Path("a b.onnx"), [Path("c$d.onnx")]) == "a\\ b.onnx: c$$d.onnx\n\nc$$d.onnx:\n"
+
+
+def test_threads_and_batch_take_effect(tmp_path: Path) -> None:
+    source = load_model(small_net(tmp_path))
+    options = CompressOptions(calibration=data(tmp_path), threads=2, batch=3, budget_s=QUICK)
+    (timing,) = compress(source, load_recipe("fuse"), options).report.latency
+    assert (timing.threads, timing.batch, timing.shapes) == (2, 3, {"x": [3, 4]})

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from modelopt_cli.errors import ModelError, OutputError, UsageError
+from modelopt_cli.graph.normalize import normalize
 
 MAX_PROTOBUF_BYTES = 2**31 - 1  # a protobuf message cannot be larger, by its format
 EXTERNAL_DATA_ABOVE_BYTES = 1 << 30  # one file up to here; above, weights go beside the model
@@ -65,13 +66,14 @@ def load_model(path: Path) -> SourceModel:
         raise ModelError(f"cannot be read: {error.strerror}", where=where) from error
     proto = _parse(content, where)
     files = _check_external_data(proto, path)
+    normal = proto.SerializeToString() if _normalize(proto, where) and not files else content
     _check_opsets(proto, where)
-    _check_model(str(path) if files else content, where)
+    _check_model(str(path) if files else normal, where)
     digest = hashlib.sha256(content)
     for file in files:
         _update_digest(digest, file)
-    del content
-    model = ir.serde.deserialize_model(proto)
+    del content, normal
+    model = _deserialize(proto, where)
     if files:
         ir.external_data.set_base_dir(model.graph, path.parent)
     size = path.stat().st_size + sum(file.stat().st_size for file in files)
@@ -87,9 +89,10 @@ def parse_model(content: bytes, label: str = "<stdin>") -> SourceModel:
     proto = _parse(content, label)
     if any(_locations(proto)):
         raise ModelError("a model with external data cannot come through a pipe", where=label, hint="give its path")
+    normal = proto.SerializeToString() if _normalize(proto, label) else content
     _check_opsets(proto, label)
-    _check_model(content, label)
-    model = ir.serde.deserialize_model(proto)
+    _check_model(normal, label)
+    model = _deserialize(proto, label)
     return SourceModel(model, label, None, len(content), hashlib.sha256(content).hexdigest())
 
 
@@ -192,6 +195,30 @@ def _parse(content: bytes, where: str) -> onnx.ModelProto:
     return proto
 
 
+def _normalize(proto: onnx.ModelProto, where: str) -> bool:
+    try:
+        return normalize(proto)
+    except ValueError as error:
+        raise ModelError(f"is invalid: {error}", where=where) from error
+
+
+def _deserialize(proto: onnx.ModelProto, where: str) -> ir.Model:
+    """The graph.
+
+    Raises:
+        ModelError: It uses a part of the format that onnx_ir cannot hold (map types, as of 1.1).
+    """
+    try:
+        return ir.serde.deserialize_model(proto)
+    except ir.serde.SerdeError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = str(cause).split(". ")[0] or type(cause).__name__
+        hint = "a classifier of skl2onnx: convert it with zipmap=False" if "Map" in reason else ""
+        raise ModelError(f"uses a part of ONNX that is not supported: {reason}", where=where, hint=hint) from error
+
+
 def _check_opsets(proto: onnx.ModelProto, where: str) -> None:
     newest = onnx.defs.onnx_opset_version()
     for opset in proto.opset_import:
@@ -202,7 +229,6 @@ def _check_opsets(proto: onnx.ModelProto, where: str) -> None:
                 hint="pip install -U onnx",
             )
     declared = {opset.domain for opset in proto.opset_import}
-    declared |= {"ai.onnx"} if "" in declared else set()
     for node in proto.graph.node:
         if node.domain not in declared:
             raise ModelError(

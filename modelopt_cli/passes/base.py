@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict
 
-from modelopt_cli.data.dataset import Dataset
+from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.errors import UsageError
 from modelopt_cli.progress import Progress, Silent
 from modelopt_cli.targets.target import Target
@@ -53,12 +53,14 @@ class PassContext:
         seed: Seed of the run mixed with the step's index; use `rng`.
         calibration: Unlabelled samples, or None when the user gave none; use `need_calibration` in passes that
             cannot do without.
+        sample: One batch of inputs that the source runs on, the user's where there is data; None when nobody tried.
         progress: Where long work says how far it is.
     """
 
     target: Target
     seed: int = 0
     calibration: Dataset | None = None
+    sample: Sample | None = None
     progress: Progress = field(default_factory=Silent)
 
     @property

@@ -14,7 +14,7 @@ from modelopt_cli.graph.io import SourceModel
 from modelopt_cli.pipeline.provenance import environment
 from modelopt_cli.profiling.audit import is_integer_kernel
 from modelopt_cli.profiling.conditions import Conditions, Finding
-from modelopt_cli.profiling.feeds import Feeds, feeds_for
+from modelopt_cli.profiling.feeds import Feeds
 from modelopt_cli.profiling.memory import Footprint, measure_footprint
 from modelopt_cli.profiling.per_op import OpProfile, by_type, profile_nodes, side_by_side
 from modelopt_cli.profiling.placement import Placement, place
@@ -22,6 +22,7 @@ from modelopt_cli.profiling.providers import parse_provider
 from modelopt_cli.profiling.roofline import Peak, measure_peak
 from modelopt_cli.profiling.throughput import measure_throughput
 from modelopt_cli.profiling.timing import Budget, Measurement, Setting, measure
+from modelopt_cli.profiling.trial import runnable_feeds
 from modelopt_cli.progress import Progress, Silent
 from modelopt_cli.report.profile import PerOp, ProfiledModel, ProfileEntry, ProfileReport, Ratio
 
@@ -117,8 +118,10 @@ class _Bench:
             yield from entries
 
     def _feeds(self, point: Point) -> Feeds:
-        model = self._models[-1].model
-        feeds = feeds_for(model, self._options.sample, batch=point.batch or 1, shapes=point.shapes)
+        last = self._models[-1]
+        feeds = runnable_feeds(
+            _openable(last), last.model, self._options.sample, batch=point.batch or 1, shapes=point.shapes
+        )
         fed = _batch({name: array.shape for name, array in feeds.arrays.items()})
         if point.batch not in (None, fed):
             raise UsageError(f"batch {point.batch} is not for this model: {fed} is fixed", where="--batch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +19,17 @@ from modelopt_cli.graph.stats import model_stats
 from modelopt_cli.passes.base import Pass, PassContext
 from modelopt_cli.pipeline.check import check_result
 from modelopt_cli.pipeline.gates import check_gates, check_measurable
+from modelopt_cli.pipeline.lock import check_inputs
+from modelopt_cli.pipeline.lock import check_result as check_locked
 from modelopt_cli.pipeline.measure import Subject, measure_audit, measure_fidelity, measure_latency
+from modelopt_cli.pipeline.memory import release_memory
 from modelopt_cli.pipeline.options import CompressOptions
+from modelopt_cli.pipeline.plan import decisions, recipe_digest, replay, target_of
 from modelopt_cli.pipeline.provenance import environment, stamp
 from modelopt_cli.pipeline.steps import run_steps
-from modelopt_cli.profiling.feeds import Feeds, feeds_for
+from modelopt_cli.profiling.feeds import Feeds
 from modelopt_cli.profiling.session import open_session
+from modelopt_cli.profiling.trial import runnable_feeds
 from modelopt_cli.recipe.schema import Recipe
 from modelopt_cli.report.model import Notice, RunReport
 from modelopt_cli.targets.target import resolve_target
@@ -61,12 +67,18 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         ModelError: The runtime cannot load the source.
         ProviderError: A requested provider is not available.
         PassError: A step failed, or the result is not a valid stand-in for the source.
+        GateError: The run is locked, and something differs from the plan's.
     """
     started = time.perf_counter()
     options = options or CompressOptions()
     target = resolve_target(recipe.target.provider, recipe.target.isa, recipe.dialect, recipe.target.max_opset)
     passes = recipe.passes()
+    if options.plan is not None:
+        target, passes = target_of(options.plan, recipe.target.max_opset), replay(options.plan, passes)
     data = _bind_data(source, recipe, options)
+    hashes = _hashes(source, recipe, data)
+    if options.plan is not None and options.locked:
+        check_inputs(options.plan, hashes, environment(target))
     _check_needs(passes, data)
     check_measurable(
         recipe.require,
@@ -78,12 +90,30 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
     for provider in providers:
         open_session(source.path or source.model, provider=provider, optimize="off", arena=False)
 
-    feeds = feeds_for(source.model, data.first(), batch=_batch(recipe, options), shapes=options.shapes)
-    context = PassContext(target=target, seed=recipe.seed, calibration=data.calibration, progress=options.progress)
+    feeds = runnable_feeds(
+        source.path or source.model,
+        source.model,
+        data.first(),
+        batch=_batch(recipe, options),
+        shapes=options.shapes,
+        provider=providers[0],
+    )
+    context = PassContext(
+        target=target,
+        seed=recipe.seed,
+        calibration=data.calibration,
+        sample=feeds.arrays,
+        progress=options.progress,
+    )
     done = run_steps(source.model, passes, context, feeds.arrays)
-    stamp(done.model, source, recipe)
+    stamp(done.model, source, recipe, decisions(done.steps))
     content = model_bytes(done.model) if weight_bytes(done.model) < MAX_PROTOBUF_BYTES // 2 else None
+    if content is not None:
+        hashes["result"] = hashlib.sha256(content).hexdigest()
+    if options.plan is not None and options.locked:
+        check_locked(options.plan, hashes)
     check_result(content, done.model, source.model, feeds.arrays)
+    release_memory()
 
     subject = Subject(source, done.model, content, feeds, target)
     threads = options.threads or recipe.profile.threads
@@ -96,7 +126,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         original=model_stats(source.model, source.file_bytes),
         result=model_stats(done.model, subject.result_bytes),
         environment=environment(target),
-        hashes=_hashes(source, data),
+        hashes=hashes,
         latency=measure_latency(subject, providers, threads, budget_s) if options.profile else (),
         fidelity=measure_fidelity(
             subject,
@@ -167,8 +197,8 @@ def _check_needs(passes: Sequence[Pass], data: _Data) -> None:
             raise UsageError("needs labelled evaluation data", where=step.name, hint="--eval FILE with labels")
 
 
-def _hashes(source: SourceModel, data: _Data) -> dict[str, str]:
-    hashes = {"model": source.sha256}
+def _hashes(source: SourceModel, recipe: Recipe, data: _Data) -> dict[str, str]:
+    hashes = {"model": source.sha256, "recipe": recipe_digest(recipe)}
     if data.calibration is not None:
         hashes["calibration"] = data.calibration.digest()
     if data.evaluation is not None:

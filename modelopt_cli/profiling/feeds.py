@@ -35,13 +35,16 @@ def feeds_for(
     batch: int = 1,
     shapes: Mapping[str, Sequence[int]] | None = None,
     seed: int = 0,
+    assume: Mapping[str, int] | None = None,
+    integer: int = 1,
 ) -> Feeds:
     """Inputs of the shapes to be measured.
 
-    Values come from ``sample``, repeated or cut to the shape; without it floats are standard normal and integers are 1
-    (a valid index, and an open attention mask). A dimension takes its size from, in this order: the model when fixed
-    there, ``shapes``, what they say of another input's dimension of the same name, ``batch`` when it is the first, the
-    sample, another input's dimension of the same name, and at last a default that `Feeds.assumed` reports.
+    Values come from ``sample``, repeated or cut to the shape; without it floats are standard normal, integers are 1
+    (a valid index, and an open attention mask) and texts are "1" (a word, and a number for those who parse it). A
+    dimension takes its size from, in this order: the model when fixed there, ``shapes``, what they say of another
+    input's dimension of the same name, ``batch`` when it is the first, the sample, another input's dimension of the
+    same name, and at last a default that `Feeds.assumed` reports.
 
     Args:
         model: Whose inputs are fed.
@@ -49,10 +52,12 @@ def feeds_for(
         batch: Size of a free first dimension.
         shapes: Whole shapes by input name, over everything but dimensions that the model fixes.
         seed: Of the random values.
+        assume: Sizes instead of the defaults, by the keys of `Feeds.assumed`.
+        integer: What integers are.
 
     Raises:
         UsageError: A shape for an input that does not exist, or that the model contradicts; an input of unknown rank
-            or of strings, without data for it.
+            without data for it; an input that is no tensor.
     """
     inputs = {v.name or "": v for v in model.graph.inputs if v.name not in model.graph.initializers}
     unknown = sorted(set(shapes or {}) - set(inputs))
@@ -65,8 +70,9 @@ def feeds_for(
     told = _told_sizes(inputs, shapes or {})
     for name, value in inputs.items():
         given = None if sample is None or name not in sample else np.asarray(sample[name])
-        shape = _shape(value, given, batch, (shapes or {}).get(name), told, known, assumed)
-        arrays[name] = _values(value, shape, rng) if given is None else _fit(given, shape)
+        _refuse_other_types(value)
+        shape = _shape(value, given, batch, (shapes or {}).get(name), told, known, assumed, assume or {})
+        arrays[name] = _values(value, shape, rng, integer) if given is None else _fit(given, shape)
     return Feeds(arrays, assumed)
 
 
@@ -90,6 +96,7 @@ def _shape(
     told: Mapping[str, int],
     known: dict[str, int],
     assumed: dict[str, int],
+    assume: Mapping[str, int],
 ) -> tuple[int, ...]:
     declared = _dimensions(value, given, asked)
     if asked is not None and len(asked) != len(declared):
@@ -111,8 +118,8 @@ def _shape(
         elif dimension in known:
             size = known[dimension]
         else:
-            size = IMAGE_SIDE if len(declared) == 4 and axis >= 2 else LENGTH
-            assumed[f"{value.name}.{dimension or axis}"] = size
+            key = f"{value.name}.{dimension or axis}"
+            size = assumed[key] = assume.get(key, IMAGE_SIDE if len(declared) == 4 and axis >= 2 else LENGTH)
         if isinstance(dimension, str):
             known.setdefault(dimension, size)
         sizes.append(size)
@@ -133,15 +140,25 @@ def _fit(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The sample, cut where it is longer than the shape and repeated where it is shorter."""
     if array.ndim != len(shape):
         raise UsageError(f"a sample of {array.ndim} dimensions does not fit an input of {len(shape)}")
+    if 0 in array.shape and 0 not in shape:
+        raise UsageError("a sample without a single element cannot be measured", hint="--shape NAME=1x128")
     for axis, size in enumerate(shape):
-        array = np.take(array, np.arange(size) % array.shape[axis], axis=axis)
+        array = np.take(array, np.arange(size) % max(array.shape[axis], 1), axis=axis)
     return np.ascontiguousarray(array)
 
 
-def _values(value: ir.Value, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    if value.dtype is None or value.dtype == ir.DataType.STRING:
-        raise UsageError(f"nothing can be made up for input '{value.name}'", hint="give data: --calib FILE")
+def _refuse_other_types(value: ir.Value) -> None:
+    if value.type is not None and not isinstance(value.type, ir.TensorType):
+        kind = type(value.type).__name__.removesuffix("Type").lower()
+        raise UsageError(f"input '{value.name}' is of type {kind}: only tensors can be fed")
+
+
+def _values(value: ir.Value, shape: tuple[int, ...], rng: np.random.Generator, integer: int) -> np.ndarray:
+    if value.dtype is None:
+        raise UsageError(f"the model does not say the type of input '{value.name}'", hint="export it again")
+    if value.dtype == ir.DataType.STRING:
+        return np.full(shape, "1", dtype=object)
     dtype = value.dtype.numpy()
     if value.dtype.is_floating_point():
         return rng.standard_normal(shape, dtype=np.float32).astype(dtype)
-    return np.ones(shape, dtype)
+    return np.full(shape, integer).astype(dtype)

@@ -34,3 +34,20 @@ def test_another_shape_has_drifted():
 def test_the_same_nan_is_no_drift():
     nan = model_from_text("g (float[1,3] x) => (float[1,3] y) { y = Sqrt(x) }")
     assert list(drifts(nan, nan, SAMPLE, rtol=0)) == []
+
+
+def test_sequences_are_compared_element_by_element():
+    def split(scale: float):
+        text = (
+            "g (float[1,3] x) => (seq(float[1,1]) s) <float k = {%s}> { y = Mul(x, k)  s = SplitToSequence<axis=1>(y) }"
+        )
+        return model_from_text(text % scale)
+
+    assert list(drifts(split(1.0), split(1.0), SAMPLE, rtol=0)) == []
+    assert [drift.output for drift in drifts(split(1.0), split(1.5), SAMPLE, rtol=1e-4)] == ["s"]
+
+
+def test_a_result_that_does_not_run_has_drifted():
+    broken = model_from_text("g (float[1,n] x) => (float[1,n] y) <int64[2] shape = {7, 11}> { y = Reshape(x, shape) }")
+    (drift,) = drifts(scaled(1), broken, SAMPLE, rtol=1e-4)
+    assert drift.relative == np.inf

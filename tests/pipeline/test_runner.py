@@ -197,3 +197,12 @@ def test_threads_and_batch_take_effect(tmp_path: Path) -> None:
     options = CompressOptions(calibration=data(tmp_path), threads=2, batch=3, budget_s=QUICK)
     (timing,) = compress(source, load_recipe("fuse"), options).report.latency
     assert (timing.threads, timing.batch, timing.shapes) == (2, 3, {"x": [3, 4]})
+
+
+def test_infinite_where_the_source_is_infinite_is_no_failure() -> None:
+    text = "g (float[1, 4] x) => (float[1, 4] y) { a = Identity(x)  y = Add(a, mask) }"
+    model = model_from_text(text, mask=np.array([0, -np.inf, 0, 0], np.float32))
+    check_result(model_bytes(model), model, model, {"x": np.zeros((1, 4), np.float32)})
+    finite = model_from_text(text, mask=np.zeros(4, np.float32))
+    with pytest.raises(PassError, match="'y' is not finite"):
+        check_result(model_bytes(model), model, finite, {"x": np.zeros((1, 4), np.float32)})

@@ -55,10 +55,21 @@ def test_shapes_that_fit_no_input_are_refused() -> None:
         feeds_for(FIXED, shapes={"x": [4]})
 
 
-def test_what_cannot_be_made_up_is_refused() -> None:
-    text = "g (string[1] x) => (string[1] y) { y = Identity(x) }"
-    with pytest.raises(UsageError, match="nothing can be made up for input 'x'"):
+def test_a_text_is_made_up_as_a_number() -> None:
+    text = "g (string[2] x) => (string[2] y) { y = Identity(x) }"
+    assert feeds_for(model_from_text(text)).arrays["x"].tolist() == ["1", "1"]
+
+
+def test_what_is_no_tensor_is_refused() -> None:
+    text = "g (seq(float[1]) x) => (float[n] y) { y = ConcatFromSequence<axis = 0>(x) }"
+    with pytest.raises(UsageError, match="input 'x' is of type sequence"):
         feeds_for(model_from_text(text))
+
+
+def test_other_sizes_and_integers_can_be_asked_for() -> None:
+    feeds = feeds_for(TOKENS, assume={"ids.seq": 7}, integer=0)
+    assert feeds.arrays["mask"].tolist() == [[0] * 7]
+    assert feeds.assumed == {"ids.seq": 7}
 
 
 def test_the_same_seed_gives_the_same_values() -> None:

@@ -81,7 +81,7 @@ class Quantize(Pass):
         built = self._data_free(model, ctx)
         search = Search(built, Plan(frozenset()))
         if self.budget > 0 and is_this_machine(ctx.target):
-            sample: Sample = feeds_for(model, seed=ctx.seed).arrays
+            sample: Sample = ctx.sample if ctx.sample is not None else feeds_for(model, seed=ctx.seed).arrays
             gate(search, model, sample, lambda: _stored(model), self.budget)
         result = self._result(search)
         if any(node.op_type in _CONVOLUTIONS for node in model.graph):

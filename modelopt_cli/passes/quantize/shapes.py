@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from modelopt_cli.data.dataset import Sample
+from modelopt_cli.graph.shapes import infer_shapes
 from modelopt_cli.profiling.session import open_session, run
 
 Shapes = dict[str, tuple[int, ...]]
@@ -20,6 +21,7 @@ def observed_shapes(model: ir.Model, sample: Sample) -> Shapes:
     """
     clone = model.clone()
     graph = clone.graph
+    infer_shapes(clone)  # tells sequences and tensors apart
     tensors = [v for node in graph for v in node.outputs if v.name]
     nodes = [ir.node("Shape", [value]) for value in tensors if _is_tensor(value)]
     for index, node in enumerate(nodes):
@@ -40,4 +42,7 @@ def observed_shapes(model: ir.Model, sample: Sample) -> Shapes:
 
 
 def _is_tensor(value: ir.Value) -> bool:
-    return value.type is None or isinstance(value.type, ir.TensorType)
+    if value.type is not None:
+        return isinstance(value.type, ir.TensorType)
+    node = value.producer()
+    return node is None or not ("Sequence" in node.op_type or node.op_type.startswith("Optional"))

@@ -292,6 +292,7 @@ def _interleave(models: Sequence[Model], feeds: Feeds, setting: Setting, budget:
                 planned = _rebuilds(time.perf_counter() - start, budget)
             ordered = [sessions[i] for i in range(len(sources))]
             _time_rounds(ordered, feeds, _enough(budget, planned), rng, tracks, by_cpu_clock)
+            del sessions, ordered  # or the next ones would be built beside them, with twice the weights in memory
             built += 1
     return tracks
 

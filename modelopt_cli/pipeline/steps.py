@@ -16,6 +16,7 @@ from modelopt_cli.graph.edit import all_nodes
 from modelopt_cli.graph.opset import raise_opset
 from modelopt_cli.passes.base import Pass, PassContext, PassResult, Skip
 from modelopt_cli.pipeline.check import check_structure
+from modelopt_cli.pipeline.memory import release_memory
 from modelopt_cli.report.model import Notice, SkipReport, StepReport
 
 EXACT_RTOL = 1e-4  # float32 rounding through some hundred layers, relative to the output's largest magnitude
@@ -47,6 +48,7 @@ def run_steps(source: ir.Model, passes: Sequence[Pass], ctx: PassContext, sample
     for index, step in enumerate(passes):
         with ctx.progress.task(step.name):
             model, report, said = _run_step(model, step, replace(ctx, seed=ctx.seed * 1000 + index), sample)
+        release_memory()
         steps.append(report)
         notices.extend(said)
     return StepsResult(model, tuple(steps), tuple(notices))

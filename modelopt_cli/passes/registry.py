@@ -16,6 +16,7 @@ GROUP = "modelopt_cli.passes"
 BUILTIN: dict[str, str] = {
     "simplify": "modelopt_cli.passes.fuse.simplify:Simplify",
     "fuse": "modelopt_cli.passes.fuse.fuse:Fuse",
+    "prune": "modelopt_cli.passes.prune.prune:Prune",
     "prune-magnitude": "modelopt_cli.passes.prune.prune_magnitude:PruneMagnitude",
     "quantize-static": "modelopt_cli.passes.quantize.quantize_static:QuantizeStatic",
     "quantize-dynamic": "modelopt_cli.passes.quantize.quantize_dynamic:QuantizeDynamic",

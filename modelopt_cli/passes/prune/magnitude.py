@@ -24,7 +24,7 @@ def zero_smallest(arrays: Sequence[np.ndarray], share: float) -> list[np.ndarray
     chosen = _smallest(magnitudes, round(share * magnitudes.size))
     ends = np.cumsum([array.size for array in arrays])
     return [
-        _with_zeros(array, chosen[end - array.size : end].reshape(array.shape))
+        with_zeros(array, chosen[end - array.size : end].reshape(array.shape))
         for array, end in zip(arrays, ends, strict=True)
     ]
 
@@ -47,7 +47,8 @@ def _smallest(magnitudes: np.ndarray, count: int) -> np.ndarray:
     return mask
 
 
-def _with_zeros(array: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def with_zeros(array: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """A copy with zeros where ``chosen``; the array itself where they are zero already."""
     chosen = chosen & (array != 0)  # a minus zero keeps its sign: it is zero already, and bytes stay as they are
     if not chosen.any():
         return array

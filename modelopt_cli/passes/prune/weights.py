@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -97,6 +97,16 @@ def select_weights(
         else:
             kept.append(weight)
     return kept, skipped
+
+
+def match_overrides(weights: Sequence[Weight], shares: Mapping[str, float]) -> dict[int, float]:
+    """The share of each weight that a glob names, by ``id`` of its value; of several globs the last one holds.
+
+    Raises:
+        UsageError: A glob matches no weight.
+    """
+    _check_globs("layers", shares, [name for weight in weights for name in weight.names])
+    return {id(weight.value): share for weight in weights for glob, share in shares.items() if _matches(weight, glob)}
 
 
 def _weight_uses(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Value]]:

@@ -1,0 +1,168 @@
+"""Prune layer by layer, each fitted to what the original network gave at that place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from modelopt_cli.calibration.hessian import Moments
+from modelopt_cli.passes.base import PassContext, Skip
+from modelopt_cli.passes.prune.distribution import LEVELS, spread_by_error, spread_erk, spread_evenly, spread_lamp
+from modelopt_cli.passes.prune.linear import LinearLayer, linear_layer
+from modelopt_cli.passes.prune.patterns import Pattern
+from modelopt_cli.passes.prune.solver import Problem, choose_mask, error_curve, make_problem, refit
+from modelopt_cli.passes.prune.walk import Walk
+from modelopt_cli.passes.prune.weights import Weight
+
+Criterion = Literal["second-order", "activation", "magnitude", "random"]
+Distribution = Literal["sensitivity", "uniform", "erk", "lamp"]
+Outcome = tuple[int, list[Skip], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class DataPruning:
+    """How to prune with data; the options of pass `prune` without its "auto"."""
+
+    criterion: Criterion
+    distribution: Distribution
+    pattern: Pattern
+    refit: bool
+    samples: int
+    damping: float
+
+
+def prune_by_data(
+    model: ir.Model,
+    weights: Sequence[Weight],
+    sparsity: float,
+    overrides: Mapping[int, float],
+    settings: DataPruning,
+    ctx: PassContext,
+) -> Outcome:
+    """Prune ``weights`` in place to ``sparsity`` of those that can be handled; changed, refusals, facts.
+
+    Args:
+        model: The model that the weights belong to.
+        weights: What may be pruned.
+        sparsity: Share of zeros over all layers but those with a share of their own.
+        overrides: Shares of single weights, by ``id`` of their value.
+        settings: How.
+        ctx: With calibration data.
+    """
+    layers, skipped = group_layers(weights, settings.pattern)
+    if not layers:
+        return 0, skipped, {}
+    data = ctx.need_calibration("prune").take(settings.samples)
+    original = model.clone()
+    work = 2 if settings.distribution == "sensitivity" else 1
+    with ctx.progress.task("pruning", work * len(layers)) as advance:
+        shares = _shares(Walk(model, None, data, ctx.seed), layers, sparsity, overrides, settings, advance)
+        chosen = [layer for layer in layers if shares[layer] > 0]
+        losses: dict[LinearLayer, float] = {}
+        for layer, moments in Walk(model, original, data, ctx.seed).moments(chosen):
+            rng = np.random.default_rng((ctx.seed, len(losses)))
+            losses[layer] = prune_layer(layer, moments, shares[layer], settings, rng)
+            advance(1)
+    return len({id(w.value) for layer in chosen for w in layer.weights}), skipped, _details(layers, losses)
+
+
+def group_layers(weights: Sequence[Weight], pattern: Pattern) -> tuple[list[LinearLayer], list[Skip]]:
+    """The layers that can be fitted, and the others with the reason."""
+    by_node: dict[int, list[Weight]] = {}
+    for weight in weights:
+        by_node.setdefault(id(weight.nodes[0]), []).append(weight)
+    layers, skipped = [], []
+    for group in by_node.values():
+        found = linear_layer(group[0].nodes[0], group)
+        if not isinstance(found, str) and found.matrix().shape[2] % pattern.width:
+            found = f"{found.matrix().shape[2]} inputs are no multiple of {pattern.width}"
+        if isinstance(found, str):
+            skipped.append(Skip(group[0].nodes[0].name or group[0].names[0], found))
+        else:
+            layers.append(found)
+    return layers, skipped
+
+
+def prune_layer(
+    layer: LinearLayer, moments: Moments, sparsity: float, settings: DataPruning, rng: np.random.Generator
+) -> float:
+    """Zero a share of one layer's weights and fit the rest; the share of the output's power that is lost."""
+    centred = layer.bias is not None
+    before = layer.matrix()
+    problem = _problem(layer, moments, settings, before)
+    if settings.criterion == "second-order":
+        mask = choose_mask(problem, settings.pattern, sparsity)
+    else:
+        mask = settings.pattern.mask(_scores(problem, before, settings.criterion, rng), sparsity)
+    kept = np.where(mask, problem.target if settings.refit else before * problem.scale, 0).astype(np.float32)
+    solved = refit(problem, mask, kept) if settings.refit else kept
+    after = (solved / problem.scale).astype(np.float32)
+    layer.replace(after)
+    if centred and settings.refit:
+        mean, original = moments.means()
+        layer.shift_bias(_outputs(before, original) - _outputs(after, mean))
+    return problem.error(solved) / problem.power
+
+
+def _problem(layer: LinearLayer, moments: Moments, settings: DataPruning, weights: np.ndarray) -> Problem:
+    centred = layer.bias is not None
+    return make_problem(
+        moments.hessian(centred=centred), moments.cross(centred=centred), weights.astype(np.float64), settings.damping
+    )
+
+
+def _scores(problem: Problem, weights: np.ndarray, criterion: Criterion, rng: np.random.Generator) -> np.ndarray:
+    if criterion == "random":
+        return rng.random(weights.shape, np.float32)
+    scores: np.ndarray = np.abs(weights * problem.scale) if criterion == "activation" else np.abs(weights)
+    return scores
+
+
+def _outputs(matrix: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    outputs: np.ndarray = np.einsum("grk,gk->gr", matrix.astype(np.float64), mean)
+    return outputs
+
+
+def _shares(
+    walk: Walk,
+    layers: Sequence[LinearLayer],
+    sparsity: float,
+    overrides: Mapping[int, float],
+    settings: DataPruning,
+    advance: Any,
+) -> dict[LinearLayer, float]:
+    """The share of each layer: its own where the user gave one, else its part of the whole."""
+    fixed = {
+        layer: max(overrides[id(weight.value)] for weight in layer.weights if id(weight.value) in overrides)
+        for layer in layers
+        if any(id(weight.value) in overrides for weight in layer.weights)
+    }
+    free = [layer for layer in layers if layer not in fixed]
+    if settings.pattern.of:
+        spread = spread_evenly([1] * len(free), settings.pattern.most(sparsity))
+    elif settings.distribution == "sensitivity":
+        curves = {}
+        for layer, moments in walk.moments(free):
+            curves[layer] = error_curve(_problem(layer, moments, settings, layer.matrix()), settings.pattern, LEVELS)
+            advance(1)
+        spread = spread_by_error([layer.size for layer in free], [curves[layer] for layer in free], sparsity)
+    elif settings.distribution == "lamp":
+        spread = spread_lamp([layer.matrix() for layer in free], sparsity)
+    elif settings.distribution == "erk":
+        spread = spread_erk([layer.matrix().shape for layer in free], sparsity)
+    else:
+        spread = spread_evenly([1] * len(free), sparsity)
+    return fixed | dict(zip(free, spread, strict=True))
+
+
+def _details(layers: Iterable[LinearLayer], losses: Mapping[LinearLayer, float]) -> dict[str, Any]:
+    rows, zeros, total = [], 0, 0
+    for layer in layers:
+        gone = sum(int(weight.array().size - np.count_nonzero(weight.array())) for weight in layer.weights)
+        zeros, total = zeros + gone, total + layer.size
+        rows.append({"layer": layer.name, "sparsity": gone / layer.size, "output_error": losses.get(layer, 0.0)})
+    return {"weights": total, "zeros": zeros, "sparsity": zeros / total, "layers": rows}

@@ -1,0 +1,58 @@
+"""Statistics of layers, one after another, from the original network and the one that is being pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from modelopt_cli.calibration.hessian import Moments
+from modelopt_cli.data.dataset import Dataset
+from modelopt_cli.passes.prune.frontier import Frontier, live_before
+from modelopt_cli.passes.prune.linear import LinearLayer
+
+ROWS = 16384  # of a layer's input, over all samples: a Hessian of some hundred columns hardly changes with more
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The way through a network, layer by layer.
+
+    Args:
+        model: The network that is pruned on the way: a layer's inputs come from what is behind it by then.
+        original: A clone from before, or None to look at ``model`` alone.
+        dataset: Samples of calibration.
+        seed: Decides which positions of a sample are looked at.
+    """
+
+    model: ir.Model
+    original: ir.Model | None
+    dataset: Dataset
+    seed: int
+
+    def moments(self, layers: Sequence[LinearLayer]) -> Iterator[tuple[LinearLayer, Moments]]:
+        """Each layer with the statistics of its input, in the order of the graph; change a layer before the next."""
+        live = live_before(self.model.graph)
+        order = {node: index for index, node in enumerate(self.model.graph)}
+        own = Frontier(self.model, self.dataset)
+        others = None if self.original is None else Frontier(self.original, self.dataset)
+        last: tuple[object, Moments] | None = None
+        for layer in sorted(layers, key=lambda layer: order[layer.node]):
+            if last is None or last[0] != layer.rows_key:
+                own.advance(live[layer.node])
+                if others is not None:
+                    others.advance(live[layer.node])
+                last = (layer.rows_key, self._collect(layer, own, others))
+            yield layer, last[1]
+
+    def _collect(self, layer: LinearLayer, own: Frontier, others: Frontier | None) -> Moments:
+        groups, _, columns = layer.matrix().shape
+        moments = Moments(groups, columns)
+        limit = -(-ROWS // len(self.dataset))
+        originals = None if others is None else others.values(layer.inputs)
+        for index, arrays in enumerate(own.values(layer.inputs)):
+            rows = layer.rows(arrays, limit, self.seed + index)
+            original = rows if originals is None else layer.rows(next(originals), limit, self.seed + index)
+            moments.update(rows, original)
+        return moments

@@ -34,13 +34,13 @@ def read_model(name: str) -> SourceModel:
 
 
 def refuse_two_pipes(*names: str | None) -> None:
-    """Stdin holds one model.
+    """Stdin holds one model, or one data set.
 
     Raises:
         UsageError: ``-`` occurs twice.
     """
     if sum(name == PIPE for name in names) > 1:
-        raise UsageError("stdin can hold one model only", where=PIPE, hint="give the other one as a path")
+        raise UsageError("stdin can be read once only", where=PIPE, hint="give the other one as a path")
 
 
 def output_path(source: str, output: str | None, recipe: str) -> Path | None:

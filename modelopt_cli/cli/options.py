@@ -45,7 +45,9 @@ Set = Annotated[
 ]
 Calibration = Annotated[
     str | None,
-    typer.Option("--calib", metavar="DATA", help="Calibration samples, no labels needed: npz, npy or a folder."),
+    typer.Option(
+        "--calib", metavar="DATA", help="Calibration samples, no labels needed: npz, npy, jsonl, csv, a folder, - ..."
+    ),
 ]
 Evaluation = Annotated[
     str | None, typer.Option("--eval", metavar="DATA", help="Held-out samples; with labels they give accuracy.")
@@ -84,6 +86,9 @@ AllowRandom = Annotated[
     bool,
     typer.Option("--allow-random-calibration", help="Calibrate on random data; stamped in the report."),
 ]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Let MODULE:FUNCTION as a data set import and run that code.")
+]
 Depfile = Annotated[
     Path | None,
     typer.Option("--depfile", metavar="FILE", help="Write a Makefile rule of what was read."),
@@ -92,6 +97,14 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print
 StrictOutput = Annotated[
     bool, typer.Option("--strict-output", help="Write no model when a requirement of the recipe is missed.")
 ]
+
+PlanFile = Annotated[
+    Path | None, typer.Option("--plan", metavar="FILE", help="Replay the decisions of a plan instead of measuring.")
+]
+PlanOut = Annotated[
+    Path | None, typer.Option("--plan-out", metavar="FILE", help="Write what was decided, for --plan (JSON).")
+]
+Locked = Annotated[bool, typer.Option("--locked", help="With --plan: the same inputs, versions and bytes, or exit 1.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +123,11 @@ class RunFlags:
     seed: Seed = None
     report: ReportFile = None
     depfile: Depfile = None
+    plan: PlanFile = None
+    plan_out: PlanOut = None
+    locked: Locked = False
     allow_random: AllowRandom = False
+    allow_code: AllowCode = False
     strict_output: StrictOutput = False
     dry_run: DryRun = False
     as_json: Json = False

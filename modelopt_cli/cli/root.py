@@ -8,7 +8,18 @@ import typer
 from typer.core import TyperGroup
 
 from modelopt_cli import __version__
-from modelopt_cli.cli import compress, doctor, evaluate, inspect, passes, profile, recipes
+from modelopt_cli.cli import (
+    compare,
+    compress,
+    convert_data,
+    doctor,
+    evaluate,
+    inspect,
+    passes,
+    profile,
+    recipes,
+    report,
+)
 from modelopt_cli.cli.boundary import boundary
 from modelopt_cli.cli.options import DEBUG_KEY
 
@@ -54,7 +65,10 @@ app.command("prune")(compress.prune)
 app.command("quantize")(compress.quantize)
 app.command("profile")(profile.profile)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.add_typer(report.group, name="report")
 app.command("inspect")(inspect.inspect)
+app.command("convert-data")(convert_data.convert_data)
 app.command("passes")(passes.passes)
 app.add_typer(recipes.group, name="recipes")
 app.command("doctor")(doctor.doctor)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.cli.console import print_json, print_payload, progress_sink
-from modelopt_cli.cli.files import PIPE, check_outputs, output_path, read_model, require_file
+from modelopt_cli.cli.files import PIPE, check_outputs, output_path, read_model, refuse_two_pipes, require_file
 from modelopt_cli.cli.options import RunFlags, check_providers, parse_shapes
 from modelopt_cli.errors import GateError, ModelError, UsageError
 
@@ -58,18 +58,22 @@ def run_recipe(model: str, recipe: Recipe, recipe_name: str | None, flags: RunFl
         GateError: A requirement of the recipe was missed; the model is written all the same, but for
             ``--strict-output``.
     """
+    refuse_two_pipes(model, flags.calibration, flags.evaluation)
     output = _check_flags(model, recipe, flags)
     options = _options(recipe, flags)
     source = read_model(model)
     if flags.dry_run:
         _print_plan(source.label, output, recipe, options, flags)
         return
+    from modelopt_cli.pipeline.plan import plan_of, write_plan
     from modelopt_cli.pipeline.runner import compress
     from modelopt_cli.report.write import write_report
 
     result = compress(source, recipe, options)
     wanted = result.report.gates_met or not flags.strict_output
     report = _write(result, output, flags, _inputs(source, options, recipe_name)) if wanted else result.report
+    if flags.plan_out is not None:
+        write_plan(plan_of(report), flags.plan_out)
     if flags.report is not None and (not wanted or output is None):
         write_report(report, flags.report)
     _print_report(report, flags, to_stderr=wanted and output is None)
@@ -86,7 +90,9 @@ def _check_flags(model: str, recipe: Recipe, flags: RunFlags) -> Path | None:
 
         check_report_path(flags.report)
     output = output_path(model, flags.output, recipe.name)
-    check_outputs(model, output=output, report=flags.report, depfile=flags.depfile)
+    check_outputs(model, output=output, report=flags.report, depfile=flags.depfile, **{"plan-out": flags.plan_out})
+    if flags.locked and flags.plan is None:
+        raise UsageError("there is no plan to be locked to", where="--locked", hint="give --plan FILE")
     if flags.depfile is not None and (output is None or model == PIPE):
         raise UsageError(
             "a rule of make needs the names of two files", where="--depfile", hint="give MODEL and -o FILE"
@@ -98,19 +104,22 @@ def _check_flags(model: str, recipe: Recipe, flags: RunFlags) -> Path | None:
 def _options(recipe: Recipe, flags: RunFlags) -> CompressOptions:
     from modelopt_cli.evaluation.metrics import find_metric
     from modelopt_cli.pipeline.options import CompressOptions
+    from modelopt_cli.pipeline.plan import read_plan
 
     metric = flags.metric or recipe.data.evaluation.metric
     if metric is not None:
         find_metric(metric)
     return CompressOptions(
-        calibration=_dataset(flags.calibration, recipe.calibration_path),
-        evaluation=_dataset(flags.evaluation, recipe.evaluation_path),
+        calibration=_dataset(flags.calibration, recipe.calibration_path, recipe, flags),
+        evaluation=_dataset(flags.evaluation, recipe.evaluation_path, recipe, flags),
         metric=metric,
         providers=check_providers(flags.providers),
         threads=flags.threads,
         batch=flags.batch,
         shapes=parse_shapes(flags.shapes),
         allow_random_calibration=flags.allow_random,
+        plan=None if flags.plan is None else read_plan(flags.plan),
+        locked=flags.locked,
         progress=progress_sink(flags.quiet),
     )
 
@@ -135,15 +144,17 @@ def _inputs(source: SourceModel, options: CompressOptions, recipe: str | None) -
     model = [] if source.path is None else [source.path, *(Path(each.path) for each in external_tensors(source.model))]
     recipes = [] if recipe is None else [path for path in [Path(recipe)] if path.is_file()]
     datasets = [data for data in (options.calibration, options.evaluation) if data is not None]
-    data = [member.path for each in datasets for file in each.files for member in file.values()]
+    data = [path for each in datasets for path in each.paths]
     return list(dict.fromkeys([*model, *recipes, *data]))
 
 
-def _dataset(flag: str | None, of_recipe: Path | None) -> FileDataset | None:
+def _dataset(flag: str | None, of_recipe: Path | None, recipe: Recipe, flags: RunFlags) -> FileDataset | None:
     from modelopt_cli.data.files import open_dataset
 
     path = flag if flag is not None else of_recipe
-    return None if path is None else open_dataset(path)
+    if path is None:
+        return None
+    return open_dataset(path, images=recipe.data.images, allow_code=flags.allow_code)
 
 
 def _overrides(flags: RunFlags) -> list[str]:

@@ -43,6 +43,13 @@ class ArrayMember:
     shape: tuple[int, ...]
     dtype: np.dtype
     fortran: bool
+    untyped: bool = False
+    settings: str = ""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file."""
+        return (self.path,)
 
     @property
     def where(self) -> str:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from modelopt_cli.data.arrays import ArrayMember
 from modelopt_cli.data.dataset import LABEL_NAMES, Sample
 from modelopt_cli.data.files import FileDataset
+from modelopt_cli.data.members import Member
 from modelopt_cli.data.signature import Dim, InputSpec, Signature, signature
 from modelopt_cli.data.trimming import trim, trim_plan
 from modelopt_cli.errors import DataError
@@ -93,8 +93,24 @@ class BoundDataset:
                     raise DataError(f"input '{spec.name}' has NaN or Inf in sample {position}", where=self.source)
                 if spec.shape is not None and array.ndim == len(spec.shape) + 1:
                     array = array[0]  # the model has no batch dimension: a row is what it takes
-                sample[spec.name] = array.astype(spec.dtype, copy=False)
+                self._check_row(array, spec, position)
+                sample[spec.name] = self._cast(array, spec)
             yield sample
+
+    def _check_row(self, array: np.ndarray, spec: InputSpec, position: int) -> None:
+        """Rows may differ in length (JSON lines), and the longest alone says nothing of the others."""
+        fixed = zip(array.shape[1:], (spec.shape or ())[1:], strict=False)
+        if any(isinstance(want, int) and want != have for have, want in fixed):
+            got = ", ".join(map(str, array.shape[1:]))
+            raise DataError(
+                f"sample {position} of input '{spec.name}' is [{got}], the model takes {spec}", where=self.source
+            )
+
+    def _cast(self, array: np.ndarray, spec: InputSpec) -> np.ndarray:
+        cast = array.astype(spec.dtype, copy=False)
+        if array.dtype.kind in "iu" and spec.dtype.kind in "iub" and not np.array_equal(cast, array):
+            raise DataError(f"input '{spec.name}' has values that {spec.dtype} cannot hold", where=self.source)
+        return cast
 
 
 def bind(dataset: FileDataset, model: ir.Model | Signature, *, trim: bool = True) -> BoundDataset:
@@ -157,11 +173,11 @@ def _files_are_samples(dataset: FileDataset, specs: Signature, members: dict[str
     )
 
 
-def _check_member(member: ArrayMember, spec: InputSpec, source: str, *, whole: bool) -> None:
+def _check_member(member: Member, spec: InputSpec, source: str, *, whole: bool) -> None:
     shape: tuple[int, ...] = (1, *member.shape) if whole else member.shape
     got = f"{member.dtype.newbyteorder('=')}[{', '.join(map(str, member.shape))}]"
     both = f"input '{spec.name}': the model takes {spec}, the data holds {got}"
-    if member.dtype.newbyteorder("=") != spec.dtype and (member.dtype.name, spec.dtype.name) not in WIDENINGS:
+    if not _fits(member, spec):
         raise DataError(f"{both}: another type", where=source, hint=f"convert it: array.astype('{spec.dtype}')")
     if spec.shape is None:
         return
@@ -174,7 +190,17 @@ def _check_member(member: ArrayMember, spec: InputSpec, source: str, *, whole: b
         raise DataError(f"{both}: other dimensions", where=source, hint="resize or transpose the data")
 
 
-def _fixed_batch(spec: InputSpec, member: ArrayMember, *, whole: bool) -> int:
+def _fits(member: Member, spec: InputSpec) -> bool:
+    """The same type, or one that holds every value; numbers in text have a kind only, and whole ones are floats too."""
+    if member.dtype.newbyteorder("=") == spec.dtype or (member.dtype.name, spec.dtype.name) in WIDENINGS:
+        return True
+    if not member.untyped:
+        return False
+    kinds = {"i": "iufb", "f": "f", "b": "biu"}
+    return spec.dtype.kind in kinds.get(member.dtype.kind, "")
+
+
+def _fixed_batch(spec: InputSpec, member: Member, *, whole: bool) -> int:
     if not spec.shape or len(member.shape) + whole != len(spec.shape):
         return 1
     return spec.shape[0] if isinstance(spec.shape[0], int) else 1
@@ -183,4 +209,6 @@ def _fixed_batch(spec: InputSpec, member: ArrayMember, *, whole: bool) -> int:
 def _stack(samples: list[Sample]) -> Sample:
     if len(samples) == 1:
         return samples[0]
+    if any(array.shape[1:] != samples[0][name].shape[1:] for sample in samples for name, array in sample.items()):
+        raise DataError("samples of different lengths do not go into the model's fixed batch", hint="pad them")
     return {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]}

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 import onnx
 import onnx_ir as ir
@@ -133,11 +134,23 @@ def write_atomically(path: Path, content: bytes) -> int:
     Raises:
         OutputError: The disk is full or the folder cannot be written.
     """
+    with replacing(path) as file:
+        file.write(content)
+    return len(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A temporary file in the folder of ``path`` that is renamed over it when the body ends without an error.
+
+    Raises:
+        OutputError: The disk is full or the folder cannot be written.
+    """
     temporary: Path | None = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
-            file.write(content)
+            yield cast("IO[bytes]", file)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
@@ -147,7 +160,6 @@ def write_atomically(path: Path, content: bytes) -> int:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-    return len(content)
 
 
 def check_writable(path: Path) -> None:

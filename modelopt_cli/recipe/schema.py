@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PrivateAttr
 
+from modelopt_cli.data.files import is_function
+from modelopt_cli.data.images import Preprocessing
 from modelopt_cli.errors import UsageError
 from modelopt_cli.passes.base import Pass
 from modelopt_cli.recipe.steps import build_pass
@@ -47,10 +49,11 @@ class EvaluationSpec(Section):
 
 
 class DataSpec(Section):
-    """Where samples come from when the command line does not say."""
+    """Where samples come from when the command line does not say, and how pictures are prepared."""
 
     calibration: CalibrationSpec = CalibrationSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
+    images: Preprocessing | None = None
 
 
 class Step(Section):
@@ -146,14 +149,17 @@ class Recipe(Section):
     @property
     def calibration_path(self) -> Path | None:
         """Where the calibration data is, seen from the working directory."""
-        path = self.data.calibration.path
-        return None if path is None else self._folder / path
+        return self._seen_from_here(self.data.calibration.path)
 
     @property
     def evaluation_path(self) -> Path | None:
         """Where the evaluation data is, seen from the working directory."""
-        path = self.data.evaluation.path
-        return None if path is None else self._folder / path
+        return self._seen_from_here(self.data.evaluation.path)
+
+    def _seen_from_here(self, path: str | None) -> Path | None:
+        if path is None or is_function(path):
+            return None if path is None else Path(path)
+        return self._folder / path
 
     def written(self) -> dict[str, Any]:
         """JSON types, as a recipe file says it: sections of defaults only are left out."""

@@ -82,5 +82,5 @@ def test_unwritable_outputs(source: Path, name: str, message: str) -> None:
 
 def test_stdin_holds_one_model() -> None:
     refuse_two_pipes("-", "a.onnx", None)
-    with pytest.raises(UsageError, match="one model only"):
+    with pytest.raises(UsageError, match="read once only"):
         refuse_two_pipes("-", "-")

@@ -8,7 +8,7 @@ from modelopt_cli.cli.root import app
 
 COMMANDS = [
     "compress", "fuse", "prune", "quantize", "profile", "evaluate", "inspect", "passes", "recipes", "recipes list",
-    "recipes show", "recipes check", "doctor",
+    "recipes show", "recipes check", "doctor", "convert-data",
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ DEMO := demo-out
 PYTEST := $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint check bench clean
+.PHONY: help setup demo test test-all lint check bench foreign clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,10 @@ check: lint test ## Everything that must hold before a commit
 
 bench: $(READY) ## Measure against peers and write benchmarks/RESULTS.md; asserts nothing
 	$(BIN)/python -m benchmarks
+
+foreign: $(READY) ## Run every command on other people's models and print a table
+	test -d .venv-foreign || $(BIN)/python -m pip install --quiet --no-deps --target .venv-foreign silero-vad magika
+	$(BIN)/python -m benchmarks.foreign
 
 clean: ## Remove what the other targets made, but for .venv
 	rm -rf $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -59,7 +59,7 @@ def measure_footprint(
         if isinstance(source, bytes):
             path.write_bytes(source)
         inputs = folder / "feeds.npz"
-        arrays: dict[str, Any] = {f"i{n}": array for n, array in enumerate(feeds.values())}
+        arrays: dict[str, Any] = {f"i{n}": _storable(array) for n, array in enumerate(feeds.values())}
         np.savez(inputs, **arrays)
         job = json.dumps([str(path), str(inputs), list(feeds), provider, threads, dict(config or {})])
         done = subprocess.run(
@@ -93,12 +93,21 @@ def _status(field: str) -> int | None:
     return int(line.split()[1]) * 1024
 
 
+def _storable(array: np.ndarray) -> np.ndarray:
+    """Texts as an archive holds them without pickling."""
+    return array.astype(str) if array.dtype == object else array
+
+
+def _fed(array: np.ndarray) -> np.ndarray:
+    return array.astype(object) if array.dtype.kind == "U" else array
+
+
 def _measure_here(
     path: str, inputs: str, names: list[str], provider: str, threads: int, config: dict[str, str]
 ) -> Footprint:
     runtime()  # its libraries are not the model's
     with np.load(inputs) as arrays:
-        feeds = {name: arrays[f"i{n}"] for n, name in enumerate(names)}
+        feeds = {name: _fed(arrays[f"i{n}"]) for n, name in enumerate(names)}
     before, start = peak_resident_bytes(), time.perf_counter()
     session = open_session(Path(path), provider=provider, threads=threads, config=config)
     loaded = time.perf_counter()

@@ -24,3 +24,8 @@ def test_a_process_of_its_own_is_measured() -> None:
 def test_what_fails_there_is_said_here() -> None:
     with pytest.raises(ModelError, match=r"in a process of its own: .*fails when it runs"):
         measure_footprint(MODEL, {"x": np.ones((2, 2), np.float32)})
+
+
+def test_texts_reach_the_other_process() -> None:
+    model = model_from_text("g (string[n] x) => (string[n] y) { y = Identity(x) }")
+    assert measure_footprint(model, {"x": np.array(["1", "über"], dtype=object)}).load_ms > 0

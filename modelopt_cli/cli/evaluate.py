@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from modelopt_cli.cli.compare import AllowCode
 from modelopt_cli.cli.console import print_json, print_payload, progress_sink
 from modelopt_cli.cli.files import read_model, refuse_two_pipes
 from modelopt_cli.cli.options import Baseline, Debug, Json, Metric, ModelArgument, Quiet, RequiredEvaluation, Threads
@@ -12,6 +13,7 @@ from modelopt_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from modelopt_cli.data.binding import BoundDataset
+    from modelopt_cli.evaluation.metrics import AnyMetric
     from modelopt_cli.graph.io import SourceModel
     from modelopt_cli.progress import Progress
 
@@ -22,6 +24,7 @@ def evaluate(
     model: ModelArgument,
     evaluation: RequiredEvaluation,
     metric: Metric = None,
+    allow_code: AllowCode = False,
     baseline: Baseline = None,
     threads: Threads = None,
     as_json: Json = False,
@@ -32,16 +35,15 @@ def evaluate(
     from modelopt_cli.cli.render_evaluate import evaluation_lines
     from modelopt_cli.data.binding import bind
     from modelopt_cli.data.files import open_dataset
-    from modelopt_cli.evaluation.metrics import find_metric
+    from modelopt_cli.evaluation.metrics import choose_metric
 
     refuse_two_pipes(model, baseline)
-    if metric is not None:
-        find_metric(metric)
+    asked = None if metric is None else choose_metric(metric, allow_code=allow_code)
     opened = open_dataset(evaluation)
     source = read_model(model)
     other = None if baseline is None else read_model(baseline)
     data = bind(opened, source.model)
-    chosen = metric if metric is not None or data.labels is None else DEFAULT_METRIC
+    chosen = asked if asked is not None or data.labels is None else choose_metric(DEFAULT_METRIC)
     if chosen is None and other is None:
         raise UsageError("holds no labels to score against", where=evaluation, hint="--baseline FILE gives agreement")
     answer = {
@@ -58,7 +60,7 @@ def _measure(
     source: SourceModel,
     other: SourceModel | None,
     data: BoundDataset,
-    metric: str | None,
+    metric: AnyMetric | None,
     threads: int,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -67,8 +69,9 @@ def _measure(
 
     model = source.path or source.model
     if other is None:
-        value = score(model, data, metric or DEFAULT_METRIC, threads=threads, progress=progress)
-        return {"accuracy": {"metric": metric, "value": value, "baseline": None}, "agreement": []}
+        assert metric is not None
+        value = score(model, data, metric, threads=threads, progress=progress)
+        return {"accuracy": {"metric": metric.name, "value": value, "baseline": None}, "agreement": []}
     found = compare(other.path or other.model, model, data, metric, threads=threads, progress=progress)
     accuracy = None
     if found.accuracy is not None:

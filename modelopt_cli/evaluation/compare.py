@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -12,8 +13,8 @@ import onnx_ir as ir
 from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.errors import DataError
 from modelopt_cli.evaluation.agreement import AgreementMeter, OutputAgreement
-from modelopt_cli.evaluation.interval import difference_interval
-from modelopt_cli.evaluation.metrics import Metric, find_metric
+from modelopt_cli.evaluation.interval import difference_interval, whole_difference_interval
+from modelopt_cli.evaluation.metrics import AnyMetric, WholeMetric, find_metric
 from modelopt_cli.profiling.session import Session, one_line, open_session, runtime_errors
 from modelopt_cli.progress import Progress, Silent
 
@@ -73,7 +74,7 @@ def compare(
     reference: Model,
     candidate: Model,
     dataset: Dataset,
-    metric: str | Metric | None = None,
+    metric: str | AnyMetric | None = None,
     *,
     threads: int = 1,
     max_samples: int | None = None,
@@ -103,15 +104,15 @@ def compare(
     sessions = tuple(open_session(model, threads=threads, arena=False) for model in (reference, candidate))
     names = [output.name for output in sessions[0].get_outputs()]
     meters = [AgreementMeter(name, mask_threshold) for name in names]
-    sums: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    kept: tuple[list[Any], list[Any]] = ([], [])
     for index, pair in enumerate(_outputs(sessions, names, data, progress or Silent(), "comparing")):
         for meter, ref, got in zip(meters, *pair, strict=True):
             if isinstance(ref, np.ndarray) and ref.dtype.kind in "fiub":
                 meter.update(ref, got)
         if chosen is not None and truth is not None:
-            for total, outputs in zip(sums, pair, strict=True):
-                total.append(chosen.sums(_unbatched(outputs[0]), truth[index]))
-    accuracy = None if chosen is None else _accuracy(chosen, np.stack(sums[0]), np.stack(sums[1]))
+            for side, outputs in zip(kept, pair, strict=True):
+                side.append(_keep(chosen, outputs[0], truth[index]))
+    accuracy = None if chosen is None else _accuracy(chosen, *kept)
     return Comparison(tuple(meter.result() for meter in meters), accuracy, len(data))
 
 
@@ -141,7 +142,7 @@ def agreement(
 def evaluate(
     model: Model,
     dataset: Dataset,
-    metric: str | Metric,
+    metric: str | AnyMetric,
     *,
     threads: int = 1,
     max_samples: int | None = None,
@@ -154,8 +155,7 @@ def evaluate(
     session = open_session(model, threads=threads, arena=False)
     names = [session.get_outputs()[0].name]
     found = _outputs((session,), names, data, progress or Silent(), "evaluating")
-    sums = [chosen.sums(_unbatched(outputs[0]), truth[index]) for index, (outputs,) in enumerate(found)]
-    return float(chosen.value(np.sum(sums, axis=0)))
+    return _value(chosen, [_keep(chosen, outputs[0], truth[index]) for index, (outputs,) in enumerate(found)])
 
 
 def _outputs(
@@ -191,7 +191,7 @@ def _unbatched(output: np.ndarray) -> np.ndarray:
     return output[0] if output.ndim > 1 and output.shape[0] == 1 else output
 
 
-def _truth(data: Dataset, metric: Metric) -> np.ndarray:
+def _truth(data: Dataset, metric: AnyMetric) -> np.ndarray:
     if metric.truth != "labels":
         return data.extra(metric.truth)
     labels = data.labels
@@ -202,9 +202,27 @@ def _truth(data: Dataset, metric: Metric) -> np.ndarray:
     return labels
 
 
-def _accuracy(metric: Metric, original: np.ndarray, result: np.ndarray) -> Accuracy:
-    before, after = (float(metric.value(sums.sum(axis=0))) for sums in (original, result))
-    low, high = difference_interval(metric, original, result)
-    if not metric.higher_is_better:
+def _keep(metric: AnyMetric, output: np.ndarray, truth: np.ndarray) -> Any:
+    """What a metric needs of one sample."""
+    if isinstance(metric, WholeMetric):
+        return metric.keep(_unbatched(output), np.asarray(truth))
+    return metric.sums(_unbatched(output), np.asarray(truth))
+
+
+def _value(metric: AnyMetric, kept: list[Any]) -> float:
+    if isinstance(metric, WholeMetric):
+        return metric.score(kept)
+    return float(metric.value(np.sum(kept, axis=0)))
+
+
+def _accuracy(metric: AnyMetric, original: list[Any], result: list[Any]) -> Accuracy:
+    ends = (
+        whole_difference_interval(metric, original, result)
+        if isinstance(metric, WholeMetric)
+        else difference_interval(metric, np.stack(original), np.stack(result))
+    )
+    low, high = ends if ends is not None else (None, None)
+    if low is not None and high is not None and not metric.higher_is_better:
         low, high = -high, -low
-    return Accuracy(metric.name, before, after, len(original), low, high, metric.higher_is_better)
+    values = _value(metric, original), _value(metric, result)
+    return Accuracy(metric.name, *values, len(original), low, high, metric.higher_is_better)

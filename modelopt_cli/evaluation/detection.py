@@ -17,7 +17,7 @@ def match_detections(
         suppression: IoU above which the lower score of one class goes.
         overlap: Least IoU of a hit.
     """
-    boxes, classes = detections(output, score, suppression)
+    boxes, classes, _ = detections(output, score, suppression)
     free = np.ones(len(truth), bool)
     hits = 0
     for box, kind in zip(boxes, classes, strict=True):
@@ -28,8 +28,8 @@ def match_detections(
     return hits, len(boxes)
 
 
-def detections(output: np.ndarray, score: float, suppression: float) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [k, 4] and classes [k] after non-maximum suppression within each class, best first."""
+def detections(output: np.ndarray, score: float, suppression: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes [k, 4], classes [k] and scores [k] after non-maximum suppression within each class, best first."""
     scores = output[4:]
     best = scores.max(axis=0)
     cells = np.flatnonzero(best >= score)
@@ -41,7 +41,7 @@ def detections(output: np.ndarray, score: float, suppression: float) -> tuple[np
             rivals = (classes == classes[index]) & (iou(boxes[index], boxes) > suppression)
             rivals[: index + 1] = False
             alive &= ~rivals
-    return boxes[alive], classes[alive]
+    return boxes[alive], classes[alive], best[cells][alive]
 
 
 def iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:

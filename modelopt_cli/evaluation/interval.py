@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from modelopt_cli.evaluation.metrics import Metric
+from modelopt_cli.evaluation.metric import Metric, WholeMetric
 
 Z_95 = 1.959964
 RESAMPLES = 2000
@@ -46,4 +49,25 @@ def _bootstrap(metric: Metric, first: np.ndarray, second: np.ndarray) -> tuple[f
         weights = rng.multinomial(n, np.full(n, 1 / n), size=CHUNK).astype(np.float64)
         differences.append(metric.value(weights @ first) - metric.value(weights @ second))
     low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def whole_difference_interval(
+    metric: WholeMetric, first: Sequence[Any], second: Sequence[Any]
+) -> tuple[float, float] | None:
+    """As `difference_interval`, for a metric of all samples at once; None where it is too dear for a bootstrap.
+
+    Args:
+        metric: Both were measured by it.
+        first: What it kept of each sample.
+        second: Likewise.
+    """
+    if not metric.resamples or len(first) < 2:
+        return None
+    rng = np.random.default_rng(0)
+    differences = []
+    for _ in range(metric.resamples):
+        drawn = rng.integers(0, len(first), len(first))
+        differences.append(metric.score([first[i] for i in drawn]) - metric.score([second[i] for i in drawn]))
+    low, high = np.quantile(differences, [0.025, 0.975])
     return float(low), float(high)

@@ -4,45 +4,36 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 
 from modelopt_cli.errors import DataError, UsageError
+from modelopt_cli.evaluation.average_precision import MeanAveragePrecision, MeanAveragePrecision50
+from modelopt_cli.evaluation.classification import F1, AreaUnderCurve, Precision, Recall
+from modelopt_cli.evaluation.custom import load_metric
 from modelopt_cli.evaluation.detection import match_detections
+from modelopt_cli.evaluation.metric import AnyMetric, Metric, WholeMetric, class_scores, ratio, same_size
+from modelopt_cli.evaluation.regression import MeanAbsolutePercentageError, NeighbourOverlap, RSquared
+from modelopt_cli.evaluation.text import CharacterErrorRate, Perplexity, WordErrorRate
 
-
-class Metric(Protocol):
-    """A metric as sums over samples, which is what makes a paired bootstrap over samples cheap.
-
-    Attributes:
-        name: The word of recipes and reports.
-        truth: The member of the data that holds the ground truth: ``labels`` or ``boxes``.
-        higher_is_better: Which way is good.
-        counts_hits: The sums are [hits, trials] of yes-or-no answers, one per sample unless a sample has several.
-    """
-
-    name: ClassVar[str]
-    truth: ClassVar[str]
-    higher_is_better: ClassVar[bool]
-    counts_hits: ClassVar[bool]
-
-    def sums(self, output: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        """What one sample adds, shape [k].
-
-        Args:
-            output: The model's output for the sample, without the batch axis.
-            truth: The sample's ground truth.
-
-        Raises:
-            DataError: Output and truth do not fit each other.
-        """
-        ...
-
-    def value(self, totals: np.ndarray) -> np.ndarray:
-        """The metric from sums over samples, shape [..., k] -> [...]."""
-        ...
+__all__ = [
+    "METRICS",
+    "AnyMetric",
+    "Cosine",
+    "F1Detection",
+    "MaskIoU",
+    "MeanAbsoluteError",
+    "MeanIoU",
+    "Metric",
+    "RootMeanSquareError",
+    "Top5",
+    "TopK",
+    "WholeMetric",
+    "choose_metric",
+    "find_metric",
+]
 
 
 @dataclass(frozen=True)
@@ -60,15 +51,7 @@ class TopK:
 
     def sums(self, output: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """[hits, answers]."""
-        label = truth.reshape(-1)
-        scores = output.reshape(label.size, -1) if label.size == 1 else output.reshape(-1, output.shape[-1])
-        if label.dtype.kind not in "iub" or len(scores) != label.size or int(label.max(initial=0)) >= scores.shape[-1]:
-            raise DataError(
-                f"labels {truth.dtype}{list(truth.shape)} are no classes of an output {list(output.shape)}",
-                where=self.name,
-                hint="labels are class indices, and the output holds a score per class on its last axis",
-            )
-        valid = label >= 0 if label.dtype.kind == "i" else np.ones(label.size, bool)
+        scores, label, valid = class_scores(self.name, output, truth)
         own = np.take_along_axis(scores, np.where(valid, label, 0).astype(np.int64)[:, None], axis=1)
         # Ties count against the label unless it comes first, as arg-max has it; NaN scores are never a hit.
         earlier = np.arange(scores.shape[1])[None, :] < label.astype(np.int64)[:, None]
@@ -78,7 +61,7 @@ class TopK:
 
     def value(self, totals: np.ndarray) -> np.ndarray:
         """Hits over answers."""
-        return _ratio(totals[..., 0], totals[..., 1])
+        return ratio(totals[..., 0], totals[..., 1])
 
 
 @dataclass(frozen=True)
@@ -124,7 +107,7 @@ class F1Detection:
 
     def value(self, totals: np.ndarray) -> np.ndarray:
         """2 * hits / (detections + true boxes)."""
-        return _ratio(2 * totals[..., 0], totals[..., 1])
+        return ratio(2 * totals[..., 0], totals[..., 1])
 
 
 @dataclass(frozen=True)
@@ -158,7 +141,7 @@ class MeanIoU:
         """Mean over classes with a union."""
         shared, union = np.split(totals, 2, axis=-1)
         present = union > 0
-        return _ratio((shared / np.where(present, union, 1)).sum(axis=-1), present.sum(axis=-1))
+        return ratio((shared / np.where(present, union, 1)).sum(axis=-1), present.sum(axis=-1))
 
 
 @dataclass(frozen=True)
@@ -177,13 +160,13 @@ class MaskIoU:
 
     def sums(self, output: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """[intersection, union]."""
-        own, want = _same_size(self.name, output, truth)
+        own, want = same_size(self.name, output, truth)
         own, want = own > self.threshold, want > self.threshold
         return np.array([(own & want).sum(), (own | want).sum()], np.float64)
 
     def value(self, totals: np.ndarray) -> np.ndarray:
         """Intersection over union; 1 when both masks are empty everywhere."""
-        return np.where(totals[..., 1] == 0, 1.0, _ratio(totals[..., 0], totals[..., 1]))
+        return np.where(totals[..., 1] == 0, 1.0, ratio(totals[..., 0], totals[..., 1]))
 
 
 @dataclass(frozen=True)
@@ -197,12 +180,12 @@ class MeanAbsoluteError:
 
     def sums(self, output: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """[sum of absolute errors, values]."""
-        own, want = _same_size(self.name, output, truth)
+        own, want = same_size(self.name, output, truth)
         return np.array([np.abs(own - want).sum(), own.size], np.float64)
 
     def value(self, totals: np.ndarray) -> np.ndarray:
         """Error per value."""
-        return _ratio(totals[..., 0], totals[..., 1])
+        return ratio(totals[..., 0], totals[..., 1])
 
 
 @dataclass(frozen=True)
@@ -216,12 +199,12 @@ class RootMeanSquareError:
 
     def sums(self, output: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """[sum of squared errors, values]."""
-        own, want = _same_size(self.name, output, truth)
+        own, want = same_size(self.name, output, truth)
         return np.array([np.square(own - want).sum(), own.size], np.float64)
 
     def value(self, totals: np.ndarray) -> np.ndarray:
         """Root of the error per value."""
-        root: np.ndarray = np.sqrt(_ratio(totals[..., 0], totals[..., 1]))
+        root: np.ndarray = np.sqrt(ratio(totals[..., 0], totals[..., 1]))
         return root
 
 
@@ -236,48 +219,78 @@ class Cosine:
 
     def sums(self, output: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """[cosine, 1]."""
-        own, want = _same_size(self.name, output, truth)
+        own, want = same_size(self.name, output, truth)
         norm = float(np.linalg.norm(own) * np.linalg.norm(want))
         return np.array([float(own @ want) / norm if norm else 0.0, 1.0])
 
     def value(self, totals: np.ndarray) -> np.ndarray:
         """Cosine per sample."""
-        return _ratio(totals[..., 0], totals[..., 1])
+        return ratio(totals[..., 0], totals[..., 1])
 
 
-_METRICS: tuple[Callable[[], Metric], ...] = (
+_METRICS: tuple[Callable[..., AnyMetric], ...] = (
     TopK,
     Top5,
+    Precision,
+    Recall,
+    F1,
+    AreaUnderCurve,
     F1Detection,
+    MeanAveragePrecision,
+    MeanAveragePrecision50,
     MeanIoU,
     MaskIoU,
+    WordErrorRate,
+    CharacterErrorRate,
+    Perplexity,
     MeanAbsoluteError,
     RootMeanSquareError,
+    MeanAbsolutePercentageError,
+    RSquared,
     Cosine,
+    NeighbourOverlap,
 )
-METRICS: Mapping[str, Callable[[], Metric]] = {make().name: make for make in _METRICS}
+METRICS: Mapping[str, Callable[..., AnyMetric]] = {str(make().name): make for make in _METRICS}
 
 
-def find_metric(name: str) -> Metric:
-    """The metric of that name with its default settings.
+def find_metric(name: str) -> AnyMetric:
+    """The metric of that name, with options where there are some: ``top1``, ``wer:separator=4``.
 
     Raises:
-        UsageError: There is none; the message suggests one.
+        UsageError: There is none, or it has no such option; the message suggests one.
     """
-    if name in METRICS:
-        return METRICS[name]()
-    close = difflib.get_close_matches(name, METRICS, n=1)
+    word, _, options = name.partition(":")
+    if word in METRICS:
+        return METRICS[word](**_metric_options(word, options))
+    close = difflib.get_close_matches(word, METRICS, n=1)
     hint = f"did you mean '{close[0]}'?" if close else f"one of {', '.join(METRICS)}"
-    raise UsageError(f"no metric is called '{name}'", hint=hint)
+    if ":" in name:
+        hint = "a function of yours runs with --allow-code only"
+    raise UsageError(f"no metric is called '{word}'", hint=hint)
 
 
-def _same_size(metric: str, output: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if output.size != truth.size:
-        message = f"output {list(output.shape)} and labels {list(truth.shape)} differ in size"
-        raise DataError(message, where=metric, hint="labels must have the shape of the output")
-    return output.reshape(-1).astype(np.float64), truth.reshape(-1).astype(np.float64)
+def choose_metric(name: str, *, allow_code: bool = False) -> AnyMetric:
+    """As `find_metric`; with ``allow_code`` also ``module:function`` of the user's own.
+
+    Raises:
+        UsageError: There is no such metric, module or function.
+    """
+    module, _, function = name.partition(":")
+    if allow_code and function and module not in METRICS:
+        return load_metric(module, function)
+    return find_metric(name)
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    ratio: np.ndarray = np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), 0.0)
-    return ratio
+def _metric_options(word: str, text: str) -> dict[str, float | int]:
+    known = {each.name: each for each in fields(METRICS[word])}  # type: ignore[arg-type]
+    options: dict[str, float | int] = {}
+    for part in text.split(",") if text else ():
+        key, equals, value = part.partition("=")
+        if key not in known or not equals:
+            hint = f"it has {', '.join(known)}" if known else "it has none"
+            raise UsageError(f"metric {word} has no option '{key}'", hint=hint)
+        try:
+            options[key] = float(value) if isinstance(known[key].default, float) else int(value)
+        except ValueError as error:
+            raise UsageError(f"'{value}' is no number", where=f"{word}:{key}") from error
+    return options

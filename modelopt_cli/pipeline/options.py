@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modelopt_cli.data.files import FileDataset
+from modelopt_cli.pipeline.plan import RunPlan
 from modelopt_cli.progress import Progress, Silent
 
 
@@ -24,6 +25,8 @@ class CompressOptions:
         budget_s: Seconds spent on measuring latency, per provider; None takes the recipe's.
         allow_random_calibration: Draw calibration data at random when none is given; stamped in the report.
         profile: Measure latency at all.
+        plan: Decisions to replay instead of measuring.
+        locked: Refuse where anything differs from what ``plan`` was made with, the result included.
         progress: Where long work says how far it is.
     """
 
@@ -37,4 +40,6 @@ class CompressOptions:
     budget_s: float | None = None
     allow_random_calibration: bool = False
     profile: bool = True
+    plan: RunPlan | None = None
+    locked: bool = False
     progress: Progress = field(default_factory=Silent)

@@ -25,6 +25,7 @@ def environment(target: Target | None = None) -> dict[str, Any]:
         "modelopt": __version__,
         "python": platform.python_version(),
         "onnx": _version("onnx"),
+        "numpy": _version("numpy"),
         "runtime": {name: found for name in RUNTIMES if (found := _version(name))},
         "platform": platform.platform(terse=True),
         "machine": platform.machine(),
@@ -37,13 +38,14 @@ def environment(target: Target | None = None) -> dict[str, Any]:
     return facts
 
 
-def stamp(model: ir.Model, source: SourceModel, recipe: Recipe) -> None:
-    """Write tool, recipe and source hash into the model's metadata; no time stamp, so equal runs give equal bytes."""
+def stamp(model: ir.Model, source: SourceModel, recipe: Recipe, plan: str) -> None:
+    """Write tool, recipe, plan and source hash into the metadata; no time stamp, so equal runs give equal bytes."""
     model.metadata_props["modelopt.version"] = __version__
     model.metadata_props["modelopt.source_sha256"] = source.sha256
     resolved = recipe.resolved()  # without the data section: it holds the user's paths
     content = {key: resolved[key] for key in ("version", "name", "seed", "target", "steps")}
     model.metadata_props["modelopt.recipe"] = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    model.metadata_props["modelopt.plan"] = plan
 
 
 def _version(package: str) -> str | None:

@@ -7,7 +7,8 @@ import pytest
 from modelopt_cli.cli.root import app
 
 COMMANDS = [
-    "compress", "fuse", "prune", "quantize", "profile", "evaluate", "inspect", "passes", "recipes", "recipes list",
+    "compress", "fuse", "prune", "quantize", "profile", "evaluate", "compare", "report", "report diff",
+    "report merge", "inspect", "passes", "recipes", "recipes list",
     "recipes show", "recipes check", "doctor", "convert-data",
 ]  # fmt: skip
 

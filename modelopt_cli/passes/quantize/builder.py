@@ -11,6 +11,7 @@ import onnx_ir as ir
 from modelopt_cli.calibration.collector import collect_ranges
 from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions, Range
 from modelopt_cli.data.dataset import Dataset, Sample
+from modelopt_cli.graph.edit import forget_names
 from modelopt_cli.passes.base import PassResult
 from modelopt_cli.passes.quantize.grids import assign_grids, tensors_to_calibrate
 from modelopt_cli.passes.quantize.patches import collect_patches
@@ -120,6 +121,7 @@ class Builder:
             final: Whether this is the result, for which rounding and ``rest`` take their time, or a draft to be timed.
         """
         clone = self._model.clone()
+        forget_names(clone)  # clones share the list of names: the result must not depend on how many were tried
         regions = choose_regions(clone.graph, self.scheme, plan, self.shapes)
         self.calibrate(plan, observer)
         ranges = {
@@ -149,6 +151,7 @@ class Builder:
     def weights_only(self) -> Built:
         """The float model with its weights stored as int8."""
         clone = self._model.clone()
+        forget_names(clone)
         stored = store_weights_as_int8(clone.graph)
         drop_unread_weights(clone.graph)
         return Built(clone, Regions({}, ()), tuple(stored))

@@ -28,6 +28,8 @@ class Plan:
         only_nodes: Shell patterns; when there are any, nodes that match none stay float.
         fed_by_integers: MatMul and Gemm are static only where an integer kernel feeds them; elsewhere their input
             has to be quantized anyway, and a range found at run time is the better one.
+        float_only: Nothing runs as integers, at run time neither: weights are int8 in the file only. What a search
+            falls back to where integers are slower than float.
     """
 
     ops: frozenset[str]
@@ -35,6 +37,7 @@ class Plan:
     float_nodes: frozenset[str] = frozenset()
     only_nodes: frozenset[str] = frozenset()
     fed_by_integers: bool = False
+    float_only: bool = False
 
     def allows(self, node: ir.Node) -> bool:
         """Whether the names and types allow this node."""
@@ -59,6 +62,7 @@ class Plan:
             "float_nodes": sorted(self.float_nodes),
             "only_nodes": sorted(self.only_nodes),
             "fed_by_integers": self.fed_by_integers,
+            "float_only": self.float_only,
         }
 
     @classmethod
@@ -70,6 +74,7 @@ class Plan:
             frozenset(fields["float_nodes"]),
             frozenset(fields["only_nodes"]),
             bool(fields["fed_by_integers"]),
+            bool(fields.get("float_only", False)),
         )
 
 

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from pydantic import Field
 
 from modelopt_cli.data.dataset import Dataset, Sample
+from modelopt_cli.graph.edit import forget_names
 from modelopt_cli.passes.base import Pass, PassContext, PassResult, Skip
 from modelopt_cli.passes.quantize.builder import Builder, Built, drop_unread_weights
 from modelopt_cli.passes.quantize.plan import Plan, default_plan
@@ -78,9 +79,12 @@ class Quantize(Pass):
         return self._result(search)
 
     def _without_data(self, model: ir.Model, ctx: PassContext) -> PassResult:
+        planned = None if self.plan is None else Plan.from_json(self.plan)
+        if planned is not None and planned.float_only:
+            return self._result(Search(_stored(model), planned))
         built = self._data_free(model, ctx)
         search = Search(built, Plan(frozenset()))
-        if self.budget > 0 and is_this_machine(ctx.target):
+        if planned is None and self.budget > 0 and is_this_machine(ctx.target):
             sample: Sample = ctx.sample if ctx.sample is not None else feeds_for(model, seed=ctx.seed).arrays
             gate(search, model, sample, lambda: _stored(model), self.budget)
         result = self._result(search)
@@ -90,6 +94,7 @@ class Quantize(Pass):
 
     def _data_free(self, model: ir.Model, ctx: PassContext) -> Built:
         clone = model.clone()
+        forget_names(clone)
         done = self._dynamic().apply(clone, ctx)
         stored = store_weights_as_int8(done.model.graph)
         drop_unread_weights(done.model.graph)
@@ -115,6 +120,7 @@ class Quantize(Pass):
 
 def _stored(model: ir.Model) -> Built:
     clone = model.clone()
+    forget_names(clone)
     stored = store_weights_as_int8(clone.graph)
     drop_unread_weights(clone.graph)
     return Built(clone, Regions({}, ()), tuple(stored))

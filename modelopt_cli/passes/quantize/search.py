@@ -61,6 +61,8 @@ def search_plan(model: ir.Model, builder: Builder, start: Plan, observer: Observ
         budget_s: Seconds for measuring; building comes on top. 0 takes ``start`` as it is.
     """
     deadline = time.monotonic() + budget_s
+    if start.float_only:
+        return Search(builder.weights_only(), start)
     found = Search(builder.build(start, observer), start)
     if budget_s <= 0:
         return found
@@ -132,7 +134,7 @@ def gate(found: Search, model: ir.Model, sample: Sample, fallback: Callable[[], 
     found.ratio = timed.ratio
     found.log.append(_line("integer against float", timed))
     if timed.ratio > SLOWER or timed.ratio_low > 1:
-        found.built, found.plan, found.ratio = fallback(), Plan(frozenset()), 1.0
+        found.built, found.plan, found.ratio = fallback(), Plan(frozenset(), float_only=True), 1.0
         found.log.append("integers are slower than float on this target: weights are int8 in the file only")
 
 

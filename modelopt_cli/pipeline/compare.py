@@ -16,8 +16,8 @@ from modelopt_cli.graph.io import SourceModel
 from modelopt_cli.graph.stats import model_stats
 from modelopt_cli.pipeline.divergence import BELOW_DB, find_divergence
 from modelopt_cli.pipeline.provenance import environment
-from modelopt_cli.profiling.feeds import feeds_for
 from modelopt_cli.profiling.timing import Budget, Setting, measure
+from modelopt_cli.profiling.trial import runnable_feeds
 from modelopt_cli.progress import Progress, Silent
 from modelopt_cli.report.comparison import CompareReport
 from modelopt_cli.report.model import Fidelity
@@ -60,8 +60,8 @@ def compare_models(original: SourceModel, candidate: SourceModel, options: Compa
     """
     data = None if options.data is None else bind(options.data, original.model)
     sample = None if data is None else next(iter(data))
-    feeds = feeds_for(original.model, sample, batch=options.batch, shapes=options.shapes)
     pair = [_openable(original), _openable(candidate)]
+    feeds = runnable_feeds(pair[0], original.model, sample, batch=options.batch, shapes=options.shapes)
     latency = []
     for provider in options.providers:
         with options.progress.task(f"timing on {provider}"):

@@ -1,0 +1,74 @@
+"""How much each group gives, so that all together meet a budget with the least error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+Cost = Callable[[Sequence[int]], float]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one group may give.
+
+    Attributes:
+        keeps: Parts that stay at each level, falling; the first is all.
+        errors: What each level does to the model's outputs, rising from 0.
+    """
+
+    keeps: tuple[int, ...]
+    errors: tuple[float, ...]
+
+
+def distribute(choices: Sequence[Choice], cost: Cost, limit: float) -> tuple[list[int], bool]:
+    """The level of each group at which ``cost`` is at most ``limit``.
+
+    Costs of groups multiply (a layer between two of them shrinks on both sides), so this is greedy: each time the
+    step with the least error for what it saves, over one level or several at once; in the end, what can be given back.
+
+    Args:
+        choices: One for each group.
+        cost: Of the whole model, from how many parts of each group stay.
+        limit: What it may be.
+
+    Returns:
+        Levels, and whether the limit was met.
+    """
+    levels = [0] * len(choices)
+    now = cost(_counts(choices, levels))
+    while now > limit:
+        best: tuple[float, int, int, float] | None = None
+        for group, choice in enumerate(choices):
+            for level in range(levels[group] + 1, len(choice.keeps)):
+                there = cost(_counts(choices, levels, group, level))
+                if there >= now:
+                    continue
+                added = choice.errors[level] - choice.errors[levels[group]]
+                rate = max(added, 0.0) / (now - max(there, limit))
+                if best is None or rate < best[0]:
+                    best = (rate, group, level, there)
+                if there <= limit:
+                    break
+        if best is None:
+            return levels, False
+        _, group, level, now = best
+        levels[group] = level
+    _give_back(choices, levels, cost, limit)
+    return levels, True
+
+
+def _give_back(choices: Sequence[Choice], levels: list[int], cost: Cost, limit: float) -> None:
+    """Undo steps that later ones made unnecessary, the most harmful first."""
+    moved = True
+    while moved:
+        moved = False
+        order = sorted(range(len(choices)), key=lambda group: -choices[group].errors[levels[group]])
+        for group in order:
+            if levels[group] and cost(_counts(choices, levels, group, levels[group] - 1)) <= limit:
+                levels[group] -= 1
+                moved = True
+
+
+def _counts(choices: Sequence[Choice], levels: Sequence[int], group: int = -1, level: int = 0) -> list[int]:
+    return [c.keeps[level if index == group else levels[index]] for index, c in enumerate(choices)]

@@ -1,0 +1,78 @@
+"""Which groups are worth pruning on a target, and to how many parts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from modelopt_cli.passes.base import Skip
+from modelopt_cli.passes.prune.structured.analysis import Dependencies
+from modelopt_cli.passes.prune.structured.groups import Group, Kind
+from modelopt_cli.passes.prune.structured.layers import Consumer, consumer_of
+from modelopt_cli.passes.prune.structured.survey import Candidate
+
+MOST_LEVELS = 8
+LEAST_KEPT = 0.25
+
+
+def find_candidates(found: Dependencies, kinds: Collection[Kind], multiple: int) -> tuple[list[Candidate], list[Skip]]:
+    """Groups of these kinds whose consumers can be fitted, with the counts that their kernels like.
+
+    Args:
+        found: All groups.
+        kinds: Which to take.
+        multiple: Channels and units stay in multiples of this; heads are whole anyway.
+
+    Returns:
+        Candidates, and every other group and layer with the reason.
+    """
+    candidates, skipped = [], list(found.skipped)
+    for group in found.groups:
+        if group.kind not in kinds:
+            skipped.append(Skip(group.name, f"{group.kind}: another pass prunes them"))
+            continue
+        consumers = _consumers(group)
+        keeps = keep_counts(group.size, 1 if group.kind == "heads" else multiple)
+        if isinstance(consumers, str):
+            skipped.append(Skip(group.name, consumers))
+        elif len(keeps) < 2:
+            skipped.append(Skip(group.name, f"{group.size} {group.kind}: fewer would run no faster"))
+        else:
+            candidates.append(Candidate(group, consumers, keeps))
+    return candidates, skipped
+
+
+def finer(candidates: Sequence[Candidate], groups: Mapping[str, Sequence[int]], multiple: int) -> list[Candidate]:
+    """The same groups with counts in between, below what they have come down to (``groups``: before and after)."""
+    found = []
+    for candidate in candidates:
+        size = candidate.group.size
+        reached = groups[candidate.group.name][1] if candidate.group.name in groups else size
+        below = keep_counts(reached, 1 if candidate.group.kind == "heads" else multiple)
+        keeps = (size, *(keep for keep in below if keep < size and keep >= LEAST_KEPT * size))
+        found.append(replace(candidate, keeps=keeps))
+    return found
+
+
+def keep_counts(size: int, multiple: int) -> tuple[int, ...]:
+    """How many of ``size`` may stay: all, and then multiples down to a quarter, at most `MOST_LEVELS` of them."""
+    fewer = [keep for keep in range(size - 1, 0, -1) if keep % multiple == 0 and keep >= LEAST_KEPT * size]
+    step = max(1, -(-len(fewer) // MOST_LEVELS))
+    return (size, *fewer[step - 1 :: step])
+
+
+def _consumers(group: Group) -> tuple[Consumer, ...] | str:
+    """One for each layer; the columns of two products of one layer are columns of one consumer."""
+    merged: dict[str, Consumer] = {}
+    for product in group.consumers:
+        consumer = consumer_of(product)
+        if isinstance(consumer, str):
+            return f"{product.node.op_type} '{product.node.name}' reads them, and cannot be fitted again: {consumer}"
+        known = merged.get(consumer.name)
+        if known is not None:
+            channels = np.where(consumer.channels >= 0, consumer.channels, known.channels)
+            consumer = Consumer(consumer.layer, channels)
+        merged[consumer.name] = consumer
+    return tuple(merged.values())

@@ -1,0 +1,160 @@
+"""What `prune-channels` and `prune-heads` have in common: options, and the way from a model to a smaller one."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Annotated, Any
+
+import onnx_ir as ir
+from pydantic import Field, model_validator
+
+from modelopt_cli.data.dataset import Dataset
+from modelopt_cli.errors import UsageError
+from modelopt_cli.passes.base import Pass, PassContext, PassResult, Skip
+from modelopt_cli.passes.prune.structured.analysis import Dependencies, find_dependencies
+from modelopt_cli.passes.prune.structured.candidates import find_candidates, finer
+from modelopt_cli.passes.prune.structured.cost import Costs
+from modelopt_cli.passes.prune.structured.groups import Kind
+from modelopt_cli.passes.prune.structured.plan import Budget, Plan, plan_for
+from modelopt_cli.passes.prune.structured.recovery import fits_of, recover
+from modelopt_cli.passes.prune.structured.removal import kept_without, left_of, remove_channels
+from modelopt_cli.passes.prune.structured.survey import Candidate, Saliency, survey
+from modelopt_cli.profiling.statistics import LatencyComparison
+from modelopt_cli.profiling.timing import compare_latency
+
+Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+DEFAULT_SHARE = 0.7
+GATE_S = 2.0
+FINER = 4  # where the kernels' multiples do not reach the budget, a quarter of them does not run faster but counts
+
+
+class StructuredPruning(Pass):
+    """Options and steps of structured pruning; a subclass says which kinds of groups it prunes."""
+
+    family = "prune"
+    effect = "lossy"
+    needs = frozenset({"calibration"})
+
+    macs: Annotated[
+        Share | None,
+        Field(description="Multiply-accumulates that stay, as a share of the model's; 0.7 when no budget is given."),
+    ] = None
+    parameters: Annotated[Share | None, Field(description="Parameters that stay, as a share.")] = None
+    latency: Annotated[
+        Share | None, Field(description="Run time that stays, as a share: measured on this machine, one thread.")
+    ] = None
+    saliency: Annotated[
+        Saliency,
+        Field(description="What leaves first. refit: least error after consumers are solved again; or activation, l2."),
+    ] = "refit"
+    recover: Annotated[bool, Field(description="Fit the layers behind a cut again to the original's outputs.")] = True
+    align: Annotated[
+        int | None, Field(ge=1, le=64, description="Channels stay in multiples of this. Default: the target's block.")
+    ] = None
+    samples: Annotated[int, Field(ge=8, description="Calibration samples to use, at most.")] = 256
+    include: Annotated[
+        tuple[str, ...], Field(description="Globs on names of nodes that make channels: only these.")
+    ] = ()
+    exclude: Annotated[tuple[str, ...], Field(description="Globs on names of nodes whose channels all stay.")] = ()
+    seconds: Annotated[
+        float, Field(ge=0, description="Seconds for the check that the result is no slower; 0 leaves it out.")
+    ] = GATE_S
+
+    @abstractmethod
+    def kinds(self) -> frozenset[Kind]:
+        """Kinds of groups that may shrink."""
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> StructuredPruning:
+        if sum(value is not None for value in (self.macs, self.parameters, self.latency)) > 1:
+            raise ValueError("macs, parameters and latency are three budgets: give one")
+        return self
+
+    def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
+        """Remove channels; ``changed`` counts the weights that became smaller.
+
+        Raises:
+            UsageError: No calibration data, or a glob of ``include`` or ``exclude`` matches nothing.
+        """
+        data = ctx.need_calibration(self.name).take(self.samples)
+        found = find_dependencies(model)
+        multiple = self.align or ctx.target.channel_block
+        candidates, skipped = find_candidates(found, self.kinds(), multiple)
+        candidates, left_out = self._selected(candidates)
+        skipped = [*skipped, *left_out]
+        if not candidates:
+            return PassResult(model, 0, tuple(skipped), {"groups": {}})
+        sample = dict(next(iter(data)))
+        costs = Costs(model, found, sample)
+        surveyed = survey(model, found.label, candidates, data, self.saliency, ctx.progress)
+        plan = plan_for(model, found, costs, surveyed, self._budget(), sample)
+        if not plan.met and self.align is None and self.latency is None:
+            candidates = finer(candidates, plan.groups, multiple // FINER)
+            surveyed = survey(model, found.label, candidates, data, self.saliency, ctx.progress)
+            plan = plan_for(model, found, costs, surveyed, self._budget(), sample)
+        if not plan.gone:
+            return PassResult(model, 0, tuple(skipped), self._details(plan))
+        return self._pruned(model, found, plan, data, ctx, skipped)
+
+    def _pruned(
+        self, model: ir.Model, found: Dependencies, plan: Plan, data: Dataset, ctx: PassContext, skipped: list[Skip]
+    ) -> PassResult:
+        original = model.clone()
+        kept = kept_without(found, plan.gone)
+        left = left_of(found, kept)
+        changed = remove_channels(model, found, kept)
+        timed = self._timed(original, model, data)
+        if timed is not None and timed.ratio_low > 1:
+            message = f"{self.name} was undone: the result took {timed.ratio:.2f} of the time"
+            notice = {"code": "pass-undone", "message": message, "advice": "a larger cut may pay"}
+            details = {**self._details(plan), "latency_ratio": timed.ratio, "notices": [notice]}
+            return PassResult(original, 0, (*skipped, Skip(self.name, "undone: the result was slower")), details)
+        if self.recover:
+            recover(original, model, fits_of(original, model, left), data, ctx.progress)
+        details = self._details(plan)
+        if timed is not None:
+            details["latency_ratio"] = round(timed.ratio, 3)
+        return PassResult(model, changed, tuple(skipped), details)
+
+    def _timed(self, original: ir.Model, model: ir.Model, data: Dataset) -> LatencyComparison | None:
+        if self.seconds == 0:
+            return None
+        return compare_latency(original, model, dict(next(iter(data))), budget_s=self.seconds)
+
+    def _budget(self) -> Budget:
+        if self.parameters is not None:
+            return Budget("parameters", self.parameters)
+        if self.latency is not None:
+            return Budget("latency", self.latency)
+        return Budget("macs", self.macs or DEFAULT_SHARE)
+
+    def _details(self, plan: Plan) -> dict[str, Any]:
+        details: dict[str, Any] = {"groups": plan.groups, "macs": plan.macs, "parameters": plan.parameters}
+        if not plan.met:
+            budget = self._budget()
+            reached = f"{plan.reached:.2f} of the {budget.kind}, not {budget.share:g}"
+            message = f"{self.name} reached {reached}: nothing more can leave"
+            details["notices"] = [{"code": "budget-missed", "message": message, "advice": "set a looser budget"}]
+        return details
+
+    def _selected(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Skip]]:
+        names = [name for candidate in candidates for name in candidate.group.producers]
+        for option, globs in (("include", self.include), ("exclude", self.exclude)):
+            for glob in globs:
+                if not any(fnmatchcase(name, glob) for name in names):
+                    hint = f"there are {', '.join(names[:5])}" if names else "nothing in this model can be pruned"
+                    raise UsageError(
+                        f"{option}: '{glob}' matches no node that makes channels", where=self.name, hint=hint
+                    )
+        kept, skipped = [], []
+        for candidate in candidates:
+            producers = candidate.group.producers
+            if any(fnmatchcase(name, glob) for name in producers for glob in self.exclude):
+                skipped.append(Skip(candidate.group.name, "in exclude"))
+            elif self.include and not any(fnmatchcase(name, glob) for name in producers for glob in self.include):
+                skipped.append(Skip(candidate.group.name, "not in include"))
+            else:
+                kept.append(candidate)
+        return kept, skipped

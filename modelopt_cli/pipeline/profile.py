@@ -23,7 +23,6 @@ from modelopt_cli.profiling.roofline import Peak, measure_peak
 from modelopt_cli.profiling.throughput import measure_throughput
 from modelopt_cli.profiling.timing import Budget, Measurement, Setting, measure
 from modelopt_cli.profiling.trial import runnable_feeds
-from modelopt_cli.profiling.trial import runnable_feeds
 from modelopt_cli.progress import Progress, Silent
 from modelopt_cli.report.profile import PerOp, ProfiledModel, ProfileEntry, ProfileReport, Ratio
 
@@ -111,7 +110,7 @@ class _Bench:
         """All points and models on one provider, the facts that depend on no shape at the first point."""
         setting = Setting(provider, self._options.threads, self._options.config)
         for index, point in enumerate(self._options.points):
-            feeds = self._feeds(point, provider)
+            feeds = self._feeds(point)
             placements = self._placements(setting, feeds) if index == 0 else [None] * len(self._models)
             entries = self._time(setting, feeds, placements)
             if index == 0:

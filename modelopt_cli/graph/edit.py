@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import onnx_ir as ir
+
+_NAMES = "modelopt.names"
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
@@ -32,9 +35,10 @@ def scalar(value: ir.Value | None) -> float | None:
 
 def fresh_name(graph: ir.Graph, stem: str) -> str:
     """``stem``, or ``stem_2``, ``stem_3`` ..., whichever no value of the graph is called."""
-    taken: set[str] | None = graph.meta.get("modelopt.names")
-    if taken is None:  # gathered once: walking the graph for every new name is quadratic
-        taken = graph.meta["modelopt.names"] = _value_names(graph)
+    names: _Names | None = graph.meta.get(_NAMES)
+    if names is None:
+        names = graph.meta[_NAMES] = _Names(graph)
+    taken = names.taken
     name, count = stem, 1
     while name in taken:
         count += 1
@@ -45,8 +49,9 @@ def fresh_name(graph: ir.Graph, stem: str) -> str:
 
 def forget_names(model: ir.Model) -> None:
     """Let `fresh_name` look at the graphs again: after edits that were made elsewhere, and when a pass begins."""
-    for graph in model.graphs():
-        graph.meta.pop("modelopt.names", None)
+    names = _Names(model.graph)
+    for graph in model.graphs():  # one set for all: a name in a branch must not be one of the graph around it
+        graph.meta[_NAMES] = names
 
 
 def add_weight(graph: ir.Graph, stem: str, array: np.ndarray, dtype: ir.DataType | None = None) -> ir.Value:
@@ -108,7 +113,21 @@ def remove_dead(graph: ir.Graph, nodes: Sequence[ir.Node]) -> None:
             continue
         producers = [p for v in node.inputs if v is not None and (p := v.producer()) is not None]
         graph.remove(node, safe=True)
+        release(node)
         pending.extend(producers)
+
+
+def release(node: ir.Node) -> list[ir.Value]:
+    """Let the branches of a removed node read nothing of the graph around them any more; what they read."""
+    read: dict[ir.Value, None] = {}
+    for attribute in node.attributes.values():
+        graphs = [attribute.value] if isinstance(attribute.value, ir.Graph) else ()
+        for inner in (inner for graph in graphs for inner in graph.all_nodes()):
+            for index, value in enumerate(inner.inputs):
+                if value is not None:
+                    read[value] = None
+                    inner.replace_input_with(index, None)
+    return list(read)
 
 
 def only_reader(value: ir.Value) -> ir.Node | None:
@@ -123,6 +142,17 @@ def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
         yield from graph
     for function in model.functions.values():
         yield from function
+
+
+class _Names:
+    """The names of a graph and its subgraphs, gathered once, when asked: a walk for each new name is quadratic."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+
+    @cached_property
+    def taken(self) -> set[str]:
+        return _value_names(self._graph)
 
 
 def _value_names(graph: ir.Graph) -> set[str]:

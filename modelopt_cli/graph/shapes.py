@@ -25,6 +25,8 @@ def infer_shapes(model: ir.Model) -> None:
     Inputs and outputs keep what they declare. A model that onnx cannot infer is left as it is: shapes are a help, not
     a need. Large weights are not serialized.
     """
+    from modelopt_cli.graph.symbols import follow_symbols  # it asks this module for its arithmetic
+
     try:
         inferred = onnx.shape_inference.infer_shapes(ir.to_proto(without_weights(model)), data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
@@ -34,6 +36,7 @@ def infer_shapes(model: ir.Model) -> None:
         for value in _computed(graph):
             if (answer := known.get(value.name)) is not None and not value.is_graph_output():
                 _refine(value, answer)
+        follow_symbols(graph, lambda value, dims: _refine(value, ir.Value(name=value.name, shape=ir.Shape(dims))))
 
 
 def without_weights(model: ir.Model) -> ir.Model:

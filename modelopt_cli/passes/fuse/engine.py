@@ -123,6 +123,11 @@ class Editor:
         node.attributes[name] = ir.convenience.convert_attribute(name, value)
         self.touch(node)
 
+    def drop_attribute(self, node: ir.Node, name: str) -> None:
+        """Let an attribute of a node that stays have its default."""
+        node.attributes.pop(name, None)
+        self.touch(node)
+
     def replace(self, old: ir.Value, new: ir.Value) -> None:
         """Let all readers of ``old`` read ``new``; the nodes that only made ``old`` go."""
         self.touch(*(usage.node for usage in old.uses()))
@@ -172,7 +177,7 @@ class Editor:
             producers = [p for value in reads if (p := value.producer()) is not None]
             self.touch(*producers)
             node.graph.remove(node, safe=True)
-            inputs.extend(reads)
+            inputs.extend([*reads, *edit.release(node)])
             pending.extend(producers)
         for value in inputs:
             self._forget(value)

@@ -109,18 +109,18 @@ class Plan:
 
     def _readers(self, value: ir.Value) -> Sequence[tuple[ir.Node, int]]:
         if value.is_graph_output():
-            raise Refusal(f"'{value.name}' is an output of the model")
+            raise Refusal("what it computes is an output of the model")
         readers = [(usage.node, usage.idx) for usage in value.uses()]
         self.steps += len(readers)
         if self.steps > MAX_STEPS:
             raise Refusal("too many nodes read it")
         for node, index in readers:
             if self.graph.is_protected(node):
-                raise Refusal(f"{node.op_type} '{node.name}' is part of a pattern that the runtime recognises")
+                raise Refusal(f"{node.op_type} is part of a pattern that the runtime recognises")
             if node.graph is not self.graph.graph:
                 raise Refusal("a branch of the graph reads it")
             if any(node is other for other, _ in self.planned):
-                raise Refusal(f"{node.op_type} '{node.name}' would be changed twice")
+                raise Refusal(f"{node.op_type} would be changed twice")
             self.planned.add((node, index))
         return readers
 
@@ -137,14 +137,14 @@ class Plan:
         elif op == "Concat":
             self._through_concat(node, index, scale)
         else:
-            raise Refusal(f"{node.op_type} '{node.name}' does not pass a factor on")
+            raise Refusal(f"{node.op_type} does not pass a factor on")
 
     def _into_weight(self, node: ir.Node, scale: Vector) -> None:
         linear = read_linear(node)
         if linear is None:
-            raise Refusal(f"{node.op_type} '{node.name}' has no constant weight")
+            raise Refusal(f"{node.op_type} has no constant weight")
         if (reason := refusal(linear)) is not None:
-            raise Refusal(f"{node.op_type} '{node.name}': {reason}")
+            raise Refusal(f"{node.op_type}: {reason}")
         weight = linear.scaled_input(scale.per_channel(linear.inputs, linear.axis, linear.rank))
         if not fits(linear, weight, None):
             raise Refusal("the folded weight does not fit its type")
@@ -154,7 +154,7 @@ class Plan:
         if not np.all(scale.values > 0):
             raise Refusal(f"only a positive factor passes {node.op_type}")
         if any(out.uses() for out in node.outputs[1:]):
-            raise Refusal(f"{node.op_type} '{node.name}' gives indices too")
+            raise Refusal(f"{node.op_type} gives indices too")
         self.scale(node.outputs[0], scale)
 
     def _through_arithmetic(self, node: ir.Node, index: int, scale: Vector) -> None:
@@ -170,13 +170,13 @@ class Plan:
             factor = scale.broadcastable() if node.op_type == "Mul" else 1 / scale.broadcastable()
             self._set_constant(node, 1 - index, constant * factor)
         else:
-            raise Refusal(f"{node.op_type} '{node.name}' divides by it")
+            raise Refusal(f"{node.op_type} divides by it")
 
     def _through_product(self, node: ir.Node, index: int, scale: Vector) -> None:
         if node.op_type not in ("Mul", "Div") or (node.op_type == "Div" and index == 1):
-            raise Refusal(f"{node.op_type} '{node.name}' joins it with another computed value")
+            raise Refusal(f"{node.op_type} joins it with another computed value")
         if node.inputs[0] is node.inputs[1]:
-            raise Refusal(f"{node.op_type} '{node.name}' multiplies it with itself")
+            raise Refusal(f"{node.op_type} multiplies it with itself")
         if not scale.is_scalar and graph_shapes.rank(node.outputs[0]) != scale.rank:
             raise Refusal("the product may have more dimensions")
         self.scale(node.outputs[0], scale)
@@ -185,10 +185,10 @@ class Plan:
         rank = graph_shapes.rank(node.outputs[0])
         sizes = [None if v is None or v.shape is None else v.shape[CHANNEL_AXIS] for v in node.inputs]
         if rank is None or node.attributes.get_int("axis", 0) not in (CHANNEL_AXIS, CHANNEL_AXIS - rank):
-            raise Refusal(f"{node.op_type} '{node.name}' does not join channels")
+            raise Refusal(f"{node.op_type} does not join channels")
         counts = [size for size in sizes if isinstance(size, int)]
         if len(counts) < len(sizes):
-            raise Refusal(f"how many channels {node.op_type} '{node.name}' joins is not known")
+            raise Refusal(f"how many channels {node.op_type} joins is not known")
         parts = [np.ones(count) for count in counts]
         parts[index] = scale.per_channel(counts[index], CHANNEL_AXIS, rank)
         self.scale(node.outputs[0], Vector(np.concatenate(parts), rank))
@@ -210,7 +210,7 @@ class Plan:
             self._into_bias(node, offset)
         elif (op in MOVES and index == 0 and offset.is_scalar) or op in ("GlobalAveragePool", "MaxPool"):
             if any(out.uses() for out in node.outputs[1:]):
-                raise Refusal(f"{op} '{node.name}' gives indices too")
+                raise Refusal(f"{op} gives indices too")
             self.offset(node.outputs[0], offset)
         elif op in ("Add", "Sub") and (affine := read_affine(node)) is not None and affine.scale is None:
             constant = as_float(edit.constant(node.inputs[1 - index]))
@@ -218,14 +218,14 @@ class Plan:
             added = offset.broadcastable() if op == "Add" else -offset.broadcastable()
             self._set_constant(node, 1 - index, constant + added)
         else:
-            raise Refusal(f"{node.op_type} '{node.name}' does not pass a summand on")
+            raise Refusal(f"{node.op_type} does not pass a summand on")
 
     def _into_bias(self, node: ir.Node, offset: Vector) -> None:
         linear = read_linear(node)
         if linear is None:
-            raise Refusal(f"{node.op_type} '{node.name}' has no constant weight")
+            raise Refusal(f"{node.op_type} has no constant weight")
         if linear.pads():
-            raise Refusal(f"{node.op_type} '{node.name}' pads with zeros, which the offset would not reach")
+            raise Refusal(f"{node.op_type} pads with zeros, which the offset would not reach")
         bias = linear.offset_input(offset.per_channel(linear.inputs, linear.axis, linear.rank))
         if linear.takes_bias:
             if not fits(linear, None, bias):
@@ -237,10 +237,10 @@ class Plan:
     def _into_following_add(self, node: ir.Node, bias: np.ndarray, rank: int) -> None:
         affine = read_affine(edit.only_reader(node.outputs[0]))
         if affine is None or affine.node.op_type != "Add" or affine.offset is None:
-            raise Refusal(f"{node.op_type} '{node.name}' has no bias to take the offset")
+            raise Refusal(f"{node.op_type} has no bias to take the offset")
         constant = channel_vector(affine.offset, rank, rank - 1, bias.size, 0.0)
         if constant is None:
-            raise Refusal(f"what is added after {node.op_type} '{node.name}' is not one number per output")
+            raise Refusal(f"what is added after {node.op_type} is not one number per output")
         index = 1 if affine.node.inputs[0] is node.outputs[0] else 0
         self._set_constant(affine.node, index, constant + bias)
 

@@ -28,14 +28,17 @@ GROWING = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Re
 
 
 def fold_constants(model: ir.Model) -> int:
-    """Replace nodes of the main graph whose inputs are all constant by initializers.
+    """Replace nodes whose inputs are all constant by initializers, in branches and loop bodies too.
 
     Each makes the file at most `MAX_GROWTH_BYTES` larger; what would take more is left to be computed.
 
     Returns:
         Number of nodes folded.
     """
-    graph = model.graph
+    return sum(_fold_graph(model, graph) for graph in list(model.graphs()))
+
+
+def _fold_graph(model: ir.Model, graph: ir.Graph) -> int:
     refused: set[ir.Node] = set()
     while foldable := _foldable(graph, refused):
         frontier = [v for node in foldable for v in node.outputs if _is_read_outside(v, foldable)]

@@ -11,12 +11,13 @@ from modelopt_cli.errors import ModelError
 from modelopt_cli.graph.edit import forget_names
 from modelopt_cli.graph.opset import raise_opset
 from modelopt_cli.graph.shapes import infer_shapes
-from modelopt_cli.passes.base import Pass, PassContext, PassResult
+from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.fuse.engine import Outcome, apply_rules
-from modelopt_cli.passes.fuse.rules.table import FUSE
+from modelopt_cli.passes.fuse.rules.table import FUSE, Table
+from modelopt_cli.passes.fuse.selection import RulePass, count_nodes
 
 
-class Fuse(Pass):
+class Fuse(RulePass):
     """Fold affine arithmetic into weights and recognise activations, with outputs unchanged up to rounding.
 
     Works best after ``simplify``. Weights are computed in float64 and rounded once per rewrite; a weight that several
@@ -36,25 +37,25 @@ class Fuse(Pass):
 
     def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
         forget_names(model)
-        nodes = _count_nodes(model)
-        outcome = _apply_until_stable(model)
+        nodes, table = count_nodes(list(model.graphs())), self._selected(FUSE)
+        outcome = _apply_until_stable(model, table)
         if _raise_for(model, outcome.wishes, ctx.target.max_opset):
             infer_shapes(model)
-            again = _apply_until_stable(model)
+            again = _apply_until_stable(model, table)
             outcome = Outcome(outcome.applied + again.applied, set(), again.refused)
         details = {
-            "nodes": {"before": nodes, "after": _count_nodes(model)},
+            "nodes": {"before": nodes, "after": count_nodes(list(model.graphs()))},
             "rules": dict(sorted(outcome.applied.items())),
         }
         return PassResult(model, outcome.applied.total(), outcome.skips, details)
 
 
-def _apply_until_stable(model: ir.Model) -> Outcome:
+def _apply_until_stable(model: ir.Model, table: Table) -> Outcome:
     """Shapes are inferred again after edits, which lets rules see what they could not; never before a first edit."""
     applied: Counter[str] = Counter()
     wishes: set[int] = set()
     while True:
-        outcome = apply_rules(model, FUSE)
+        outcome = apply_rules(model, table)
         applied += outcome.applied
         wishes |= outcome.wishes
         if not outcome.applied:
@@ -73,7 +74,3 @@ def _raise_for(model: ir.Model, wishes: set[int], limit: int | None) -> bool:
             continue  # nothing was changed; a lower wish may work
         return True
     return False
-
-
-def _count_nodes(model: ir.Model) -> int:
-    return sum(len(graph) for graph in model.graphs())

@@ -98,9 +98,8 @@ def refusal(linear: Linear) -> str | None:
     """Why the weights of this node must not be edited, or None."""
     weight = linear.node.inputs[1]
     assert weight is not None
-    readers = len(list(weight.uses()))
-    if readers > 1:
-        return f"its weight is shared by {readers} nodes"
+    if len(list(weight.uses())) > 1:
+        return "its weight is shared by several nodes"
     if weight.is_graph_output():
         return "its weight is an output of the model"
     return None

@@ -10,10 +10,11 @@ from onnx_ir.passes import common
 from modelopt_cli.graph import diff
 from modelopt_cli.graph.edit import forget_names
 from modelopt_cli.graph.shapes import infer_shapes
-from modelopt_cli.passes.base import Pass, PassContext, PassResult
+from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.fuse.engine import Outcome, apply_rules
 from modelopt_cli.passes.fuse.folding import fold_constants
-from modelopt_cli.passes.fuse.rules.table import SIMPLIFY
+from modelopt_cli.passes.fuse.rules.table import SIMPLIFY, Table
+from modelopt_cli.passes.fuse.selection import RulePass, count_nodes
 
 MAX_ROUNDS = 10
 FIRST_IR_VERSION_WITH_FREE_INITIALIZERS = 4
@@ -21,7 +22,7 @@ SMALL_ELEMENTS = 1 << 10  # shape arithmetic and scalars: the only duplicates th
 DUPLICATE_LIMIT_ELEMENTS = 1 << 24  # larger weights are not compared: hashing them would read the whole file
 
 
-class Simplify(Pass):
+class Simplify(RulePass):
     """Remove what does not compute: constants are folded, dead code, duplicates, no-ops and shape plumbing go.
 
     A folded value may be 4 KiB larger than the weights it replaces, no more. Functions are inlined, Constant nodes
@@ -40,14 +41,18 @@ class Simplify(Pass):
         forget_names(model)
         original = model.clone()
         before = diff.items(model)
-        nodes = _count_nodes(model)
+        nodes, table = count_nodes(list(model.graphs())), self._selected(SIMPLIFY)
         _normalise(model)
-        outcome = _rounds(model)
+        outcome = _rounds(model, table)
         if common.DeduplicateInitializersPass(size_limit=DUPLICATE_LIMIT_ELEMENTS)(model).modified:
-            outcome = _rounds(model)
+            again = _rounds(model, table)
+            outcome = Outcome(outcome.applied + again.applied, set(), again.refused)
         changed = diff.count_edits(before, diff.items(model))
         del original  # kept until here so that no tensor of it was freed and its identity taken by another
-        details = {"nodes": {"before": nodes, "after": _count_nodes(model)}}
+        details = {
+            "nodes": {"before": nodes, "after": count_nodes(list(model.graphs()))},
+            "rules": dict(sorted(outcome.applied.items())),
+        }
         return PassResult(model, changed, outcome.skips, details)
 
 
@@ -80,27 +85,24 @@ def _drop_functions(model: ir.Model) -> None:
         del model.functions[key]  # inlining left no call of any
 
 
-def _rounds(model: ir.Model) -> Outcome:
+def _rounds(model: ir.Model, table: Table) -> Outcome:
     """Until nothing changes; what one of the parts finds lets another go on."""
     outcome = Outcome()
     state = diff.items(model)
     for _ in range(MAX_ROUNDS):
-        outcome = _round(model)
+        found = _round(model, table)
+        outcome = Outcome(outcome.applied + found.applied, set(), found.refused)
         last, state = state, diff.items(model)
         if state == last:
             break
     return outcome
 
 
-def _round(model: ir.Model) -> Outcome:
+def _round(model: ir.Model, table: Table) -> Outcome:
     infer_shapes(model)
     fold_constants(model)
-    outcome = apply_rules(model, SIMPLIFY)
+    outcome = apply_rules(model, table)
     common.DeduplicateInitializersPass(size_limit=SMALL_ELEMENTS)(model)
     common.CommonSubexpressionEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
     return outcome
-
-
-def _count_nodes(model: ir.Model) -> int:
-    return sum(len(graph) for graph in model.graphs())

@@ -102,7 +102,7 @@ def _why_stopped(value: ir.Value) -> str | None:
         return None
     if value.is_graph_output():
         return f"what {affine[0].op_type} would be folded into is an output of the model"
-    return f"its output is read by {len(readers)} nodes" if len(readers) > 1 else None
+    return "its output is read by several nodes" if len(readers) > 1 else None
 
 
 def _is_only_bias(found: Found) -> bool:

@@ -28,7 +28,7 @@ class FoldPad(Rule[Found]):
 
     def match(self, node: ir.Node, graph: Editor) -> Found | None:
         pad = only_made_for(node.inputs[0], node, "Pad")
-        return None if pad is None else Found(node, pad, _pads(pad, graph))
+        return None if pad is None else Found(node, pad, padding(pad, graph))
 
     def check(self, found: Found, graph: Editor) -> str | None:
         mode = found.pad.attributes.get_string("mode", "constant")
@@ -54,12 +54,13 @@ class FoldPad(Rule[Found]):
         axes = len(found.pads) // 2
         spatial = [*found.pads[2:axes], *found.pads[axes + 2 :]]
         own = found.node.attributes.get_ints("pads", [0] * len(spatial))
-        found.node.attributes.pop("auto_pad", None)
+        graph.drop_attribute(found.node, "auto_pad")
         graph.set_attribute(found.node, "pads", [a + b for a, b in zip(spatial, own, strict=True)])
         graph.set_input(found.node, 0, found.pad.inputs[0])
 
 
-def _pads(pad: ir.Node, graph: Editor) -> tuple[int, ...] | None:
+def padding(pad: ir.Node, graph: Editor) -> tuple[int, ...] | None:
+    """The padding of a Pad as begins and ends of all axes; None when it is computed."""
     if len(pad.inputs) < 2:
         return tuple(pad.attributes.get_ints("pads", ())) or None
     if len(pad.inputs) > 3 and pad.inputs[3] is not None:

@@ -28,7 +28,7 @@ class RecogniseGelu(Rule[Found]):
     """Give the decomposed activation its name (Hendrycks and Gimpel, https://arxiv.org/abs/1606.08415).
 
     0.5 * x * (1 + Erf(x / sqrt(2))) -> Gelu(x)                                              (opset 20)
-    0.5 * x * (1 + Tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) -> Gelu(x, approximate="tanh")
+    0.5 * x * (1 + Tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) -> Gelu(x, approximate="tanh")   (x^3 also as x * x * x)
 
     In an older opset the pattern is kept whole, because runtimes recognise it themselves.
     """
@@ -100,12 +100,34 @@ def _tanh_curve(add: ir.Node, tanh: ir.Node) -> tuple[ir.Value, tuple[ir.Node, .
         return None
     scaled = made_by(tanh.inputs[0], "Mul")
     for source, cube in operands(inner):
-        mul = made_by(cube, "Mul")
+        mul = only_made_for(cube, inner, "Mul")
         if mul is None or scaled is None:
             continue
-        base, factor, _ = linear_in(cube, inner)
-        power = made_by(base, "Pow")
-        is_cube = power is not None and power.inputs[0] is source and edit.scalar(power.inputs[1]) == 3.0
-        if power is not None and is_cube and is_close(factor, 0.044715, 1e-3):
-            return source, (add, tanh, scaled, inner, mul, power), "tanh"
+        products, factors = _monomial(mul, source)
+        if factors is not None and is_close(factors, 0.044715, 1e-3):
+            return source, (add, tanh, scaled, inner, *products), "tanh"
     return None
+
+
+def _monomial(node: ir.Node, source: ir.Value) -> tuple[list[ir.Node], float | None]:
+    """The nodes of ``c * x^3``, however it is multiplied out, and c; None when it is another product."""
+    nodes, power, factor = [node], 0, 1.0
+    pending = [(value, node) for value in node.inputs]
+    while pending:
+        value, reader = pending.pop()
+        inner = None if value is None else only_made_for(value, reader, "Mul", "Pow")
+        if value is source:
+            power += 1
+        elif (number := edit.scalar(value)) is not None:
+            factor *= number
+        elif inner is None:
+            return nodes, None
+        elif inner.op_type == "Mul":
+            nodes.append(inner)
+            pending.extend((value, inner) for value in inner.inputs)
+        elif inner.inputs[0] is source and edit.scalar(inner.inputs[1]) in (2.0, 3.0):
+            nodes.append(inner)
+            power += int(edit.scalar(inner.inputs[1]) or 0)
+        else:
+            return nodes, None
+    return nodes, factor if power == 3 else None

@@ -42,8 +42,7 @@ class StaticReshape(Rule[Found]):
         if found.node.attributes.get_int("allowzero", 0):
             return "allowzero is set, so 0 cannot mean 'as before'"
         if found.target is None:
-            unknown = sum(not isinstance(e, int) for e in found.wanted)
-            return f"{unknown} dimensions of the target are computed, and only one can be -1"
+            return "several dimensions of the target are computed, and only one can be -1"
         return None
 
     def rewrite(self, found: Found, graph: Editor) -> None:
@@ -52,15 +51,15 @@ class StaticReshape(Rule[Found]):
 
 
 def _target(wanted: Elements, before: Elements) -> tuple[int, ...] | None:
-    """With at most one -1; a 0 among the numbers is left alone, because -1 beside an empty tensor is ambiguous."""
+    """With at most one -1; None when more are computed, or a 0 among the numbers stands for no dimension."""
     target = []
     for position, element in enumerate(wanted):
+        if element == 0 and position >= len(before):
+            return None
         if isinstance(element, int):
             target.append(element)
         elif element is not None and position < len(before) and before[position] == element:
             target.append(0)
         else:
             target.append(-1)
-    if target.count(-1) > 1 or any(t == 0 and isinstance(w, int) for t, w in zip(target, wanted, strict=True)):
-        return None
-    return tuple(target)
+    return tuple(target) if target.count(-1) <= 1 else None

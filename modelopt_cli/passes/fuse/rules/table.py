@@ -2,38 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from modelopt_cli.passes.fuse.engine import AnyRule
+from modelopt_cli.passes.fuse.rules.drop_expand import DropExpand
 from modelopt_cli.passes.fuse.rules.drop_no_op import DropNoOp
 from modelopt_cli.passes.fuse.rules.drop_zero_state import DropZeroState
+from modelopt_cli.passes.fuse.rules.factor_residual import FactorResidual
 from modelopt_cli.passes.fuse.rules.fold_affine_after import FoldAffineAfter
 from modelopt_cli.passes.fuse.rules.fold_pad import FoldPad
+from modelopt_cli.passes.fuse.rules.fold_pad_pool import FoldPadPool
 from modelopt_cli.passes.fuse.rules.hard_sigmoid_to_clip import HardSigmoidToClip
+from modelopt_cli.passes.fuse.rules.inline_if import InlineIf
 from modelopt_cli.passes.fuse.rules.known_integers import KnownIntegers
 from modelopt_cli.passes.fuse.rules.matmul_to_gemm import MatMulToGemm
 from modelopt_cli.passes.fuse.rules.merge_affine import MergeAffine
+from modelopt_cli.passes.fuse.rules.merge_branches import MergeBranches
+from modelopt_cli.passes.fuse.rules.merge_casts import MergeCasts
 from modelopt_cli.passes.fuse.rules.merge_clips import MergeClips
 from modelopt_cli.passes.fuse.rules.merge_gated_residual import MergeGatedResidual
+from modelopt_cli.passes.fuse.rules.merge_linear import MergeLinear
 from modelopt_cli.passes.fuse.rules.merge_reshapes import MergeReshapes
+from modelopt_cli.passes.fuse.rules.merge_slices import MergeSlices, SliceToGather
 from modelopt_cli.passes.fuse.rules.merge_transposes import MergeTransposes
 from modelopt_cli.passes.fuse.rules.move_affine_forward import MoveAffineForward
 from modelopt_cli.passes.fuse.rules.recognise_gelu import RecogniseGelu
 from modelopt_cli.passes.fuse.rules.recognise_hard_sigmoid import RecogniseHardSigmoid
 from modelopt_cli.passes.fuse.rules.recognise_hard_swish import RecogniseHardSwish
+from modelopt_cli.passes.fuse.rules.recognise_leaky_relu import RecogniseLeakyRelu
+from modelopt_cli.passes.fuse.rules.recognise_mish import RecogniseMish
+from modelopt_cli.passes.fuse.rules.recognise_norm import RecogniseNorm
 from modelopt_cli.passes.fuse.rules.scale_backward import ScaleBackward
 from modelopt_cli.passes.fuse.rules.static_reshape import StaticReshape
 
 Table = tuple[tuple[AnyRule, ...], ...]
 
 SIMPLIFY: Table = (
-    (KnownIntegers(), StaticReshape(), DropNoOp(), DropZeroState()),
-    (MergeTransposes(), MergeReshapes()),
+    (InlineIf(), KnownIntegers(), StaticReshape(), DropNoOp(), DropZeroState(), MergeCasts(), DropExpand()),
+    (MergeTransposes(), MergeReshapes(), MergeSlices(), SliceToGather()),
 )
 
 # Activations are recognised while their constants are still where the exporter put them; then the arithmetic moves.
 FUSE: Table = (
-    (RecogniseGelu(), RecogniseHardSigmoid(), RecogniseHardSwish(), MergeClips()),
-    (FoldPad(), FoldAffineAfter(), MergeAffine()),
-    (HardSigmoidToClip(), MergeGatedResidual()),
+    (
+        *(RecogniseGelu(), RecogniseNorm(), RecogniseMish(), RecogniseHardSigmoid(), RecogniseHardSwish()),
+        *(RecogniseLeakyRelu(), MergeClips()),
+    ),
+    (FoldPad(), FoldPadPool(), FoldAffineAfter(), MergeAffine()),
+    (MergeBranches(), MergeLinear()),
+    (HardSigmoidToClip(), MergeGatedResidual(), FactorResidual()),
     (MoveAffineForward(), ScaleBackward(), MatMulToGemm()),
     *SIMPLIFY,
 )
+
+
+def rule_names(table: Table) -> list[str]:
+    """The names of all rules of a table, in its order."""
+    return [rule.name for stage in table for rule in stage]
+
+
+def select(table: Table, only: Collection[str], skip: Collection[str]) -> Table:
+    """The table without the rules in ``skip`` and, where ``only`` names some, without all others."""
+    wanted = set(only or rule_names(table)) - set(skip)
+    return tuple(tuple(rule for rule in stage if rule.name in wanted) for stage in table)

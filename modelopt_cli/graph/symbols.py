@@ -1,0 +1,135 @@
+"""Names of dimensions that onnx's inference gives up on: what a Reshape leaves for -1, the length of a Range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import onnx_ir as ir
+
+from modelopt_cli.graph.shapes import Element, Elements, ShapeArithmetic, dimensions
+
+Follow = Callable[[ShapeArithmetic, ir.Node], Elements | None]
+
+
+def follow_symbols(graph: ir.Graph, refine: Callable[[ir.Value, Elements], None]) -> None:
+    """Go through the nodes in order and tell ``refine`` what is known of outputs with unknown dimensions."""
+    known = ShapeArithmetic()
+    for node in graph:
+        follow = _FOLLOW.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        out = node.outputs[0] if node.outputs else None
+        if follow is None or out is None or out.is_graph_output():
+            continue
+        before = dimensions(out)
+        if before is not None and None not in before:
+            continue
+        dims = follow(known, node)
+        if dims is not None and (before is None or len(before) == len(dims)):
+            refine(out, dims)
+
+
+def _reshape(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    before, target = dimensions(node.inputs[0]), known.elements(node.inputs[1])
+    if target is None or node.attributes.get_int("allowzero", 0) != 0:
+        return None
+    dims = list(target)
+    for axis, size in enumerate(target):
+        if size == 0:
+            dims[axis] = before[axis] if before is not None and axis < len(before) else None
+    if target.count(-1) == 1:
+        dims[target.index(-1)] = _quotient(before, [size for size in dims if size != -1])
+    return tuple(dims)
+
+
+def _quotient(before: Elements | None, others: list[Element]) -> Element:
+    """The product of ``before`` over that of ``others``, when one dimension is left of it."""
+    if before is None or None in before or None in others:
+        return None
+    left = [size for size in before if isinstance(size, str)]
+    for symbol in (size for size in others if isinstance(size, str)):
+        if symbol not in left:
+            return None
+        left.remove(symbol)
+    number, divisor = (math.prod(e for e in side if isinstance(e, int)) for side in (before, others))
+    if not divisor or number % divisor or len(left) > 1:
+        return None
+    factor = number // divisor
+    return factor if not left else (left[0] if factor == 1 else None)
+
+
+def _range(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    start, limit, step = (known.elements(value) for value in node.inputs)
+    counts = start == (0,) and step == (1,) and limit is not None and len(limit) == 1
+    return limit if counts else None
+
+
+def _same(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    return dimensions(node.inputs[0])
+
+
+def _broadcast(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    return _together(dimensions(value) for value in node.inputs)
+
+
+def _together(shapes: Iterable[Elements | None]) -> Elements | None:
+    result: Elements = ()
+    for shape in shapes:
+        if shape is None:
+            return None
+        size = max(len(shape), len(result))
+        pairs = zip(_padded(result, size), _padded(shape, size), strict=True)
+        result = tuple(_wider(a, b) for a, b in pairs)
+    return result
+
+
+def _padded(shape: Elements, size: int) -> Elements:
+    return (1,) * (size - len(shape)) + shape
+
+
+def _wider(a: Element, b: Element) -> Element:
+    """The dimension of two that are broadcast; unknown where one is, for the known one may be repeated."""
+    if a == 1:
+        return b
+    if b == 1 or a == b:
+        return a
+    numbers = [size for size in (a, b) if isinstance(size, int)]
+    return numbers[0] if numbers else None  # a number above 1 stands, whatever the other is
+
+
+def _transpose(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    before, perm = dimensions(node.inputs[0]), node.attributes.get_ints("perm", ())
+    return None if before is None or len(perm) != len(before) else tuple(before[axis] for axis in perm)
+
+
+def _matmul(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    a, b = dimensions(node.inputs[0]), dimensions(node.inputs[1])
+    if a is None or b is None or min(len(a), len(b)) < 2:
+        return None
+    batch = _together((a[:-2], b[:-2]))
+    return None if batch is None else (*batch, a[-2], b[-1])
+
+
+def _gather(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    data, indices = dimensions(node.inputs[0]), dimensions(node.inputs[1])
+    if data is None or indices is None or not data:
+        return None
+    axis = node.attributes.get_int("axis", 0) % len(data)
+    return (*data[:axis], *indices, *data[axis + 1 :])
+
+
+_SAME = (
+    *("Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu", "Mish", "Softplus"),
+    *("Erf", "Exp", "Log", "Sqrt", "Neg", "Abs", "Reciprocal", "Not", "Cast", "Identity", "Dropout", "Softmax"),
+    *("LogSoftmax", "LayerNormalization", "RMSNormalization"),
+)
+_BROADCASTING = ("Add", "Sub", "Mul", "Div", "Pow", "Equal", "Greater", "Less", "And", "Or", "Where", "Max", "Min")
+
+_FOLLOW: dict[str, Follow] = {
+    **dict.fromkeys(_SAME, _same),
+    **dict.fromkeys(_BROADCASTING, _broadcast),
+    "Reshape": _reshape,
+    "Range": _range,
+    "Transpose": _transpose,
+    "MatMul": _matmul,
+    "Gather": _gather,
+}

@@ -1,0 +1,122 @@
+"""Slices in a row, of different axes or one after the other, are one; one that is squeezed away is a Gather."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from modelopt_cli.graph.shapes import rank
+from modelopt_cli.passes.fuse.engine import Editor, Rule
+from modelopt_cli.passes.fuse.pattern import only_made_for
+
+INPUTS_OPSET = 10
+END = 2**31 - 1  # from here on an end means "to the end"
+
+Cut = tuple[int, int, int]  # start, end, step
+
+
+@dataclass(frozen=True)
+class FoundSlices:
+    """The second Slice, what the first one reads, and the cuts of both by axis."""
+
+    node: ir.Node
+    source: ir.Value
+    cuts: dict[int, Cut]
+
+
+class MergeSlices(Rule[FoundSlices]):
+    """Slice(Slice(x, axis 1), axis 2) -> Slice(x, axes 1, 2); of the same axis when both count forward from 0."""
+
+    name = "merge-slices"
+    roots = frozenset({"Slice"})
+
+    def match(self, node: ir.Node, graph: Editor) -> FoundSlices | None:
+        first = only_made_for(node.inputs[0], node, "Slice")
+        if first is None or graph.opset < INPUTS_OPSET or first.inputs[0] is None:
+            return None
+        inner, outer = _cuts(first, graph), _cuts(node, graph)
+        if inner is None or outer is None:
+            return None
+        merged = dict(inner)
+        for axis, cut in outer.items():
+            both = _after(merged[axis], cut) if axis in merged else cut
+            if both is None:
+                return None
+            merged[axis] = both
+        return FoundSlices(node, first.inputs[0], merged)
+
+    def rewrite(self, found: FoundSlices, graph: Editor) -> None:
+        out = found.node.outputs[0]
+        axes = sorted(found.cuts)
+        columns = zip(*(found.cuts[axis] for axis in axes), strict=True)
+        starts, ends, steps = (np.array(column, dtype=np.int64) for column in columns)
+        parts = {"starts": starts, "ends": ends, "axes": np.array(axes, dtype=np.int64), "steps": steps}
+        inputs = [graph.weight(array, f"{out.name}_{word}") for word, array in parts.items()]
+        graph.replace(out, graph.add("Slice", [found.source, *inputs], like=out, before=found.node))
+
+
+def _cuts(node: ir.Node, graph: Editor) -> dict[int, Cut] | None:
+    """Start, end and step by axis, when all are numbers and the rank is known."""
+    dims = rank(node.inputs[0])
+    if dims is None or len(node.inputs) < 3:
+        return None
+    starts, ends = (graph.shapes.numbers(value) for value in node.inputs[1:3])
+    if starts is None or ends is None:
+        return None
+    optional = [node.inputs[i] if len(node.inputs) > i else None for i in (3, 4)]
+    axes, steps = (
+        default if value is None else graph.shapes.numbers(value)
+        for value, default in zip(optional, (tuple(range(len(starts))), (1,) * len(starts)), strict=True)
+    )
+    if axes is None or steps is None:
+        return None
+    return {axis % dims: cut for axis, *cut in zip(axes, starts, ends, steps, strict=True)}  # type: ignore[misc]
+
+
+def _after(first: Cut, second: Cut) -> Cut | None:
+    """Both cuts of one axis in one, when both count forward from the begin."""
+    (a, b, step), (c, d, second_step) = first, second
+    if step != 1 or second_step != 1 or min(a, b, c, d) < 0:
+        return None
+    return a + c, b if d >= END else min(b, a + d), 1
+
+
+@dataclass(frozen=True)
+class FoundGather:
+    """The Squeeze, what the Slice before it reads, the axis, and the index on it."""
+
+    node: ir.Node
+    source: ir.Value
+    axis: int
+    index: int
+
+
+class SliceToGather(Rule[FoundGather]):
+    """Squeeze(Slice(x, i, i + 1, axis), axis) -> Gather(x, i, axis)."""
+
+    name = "slice-to-gather"
+    roots = frozenset({"Squeeze"})
+
+    def match(self, node: ir.Node, graph: Editor) -> FoundGather | None:
+        sliced = only_made_for(node.inputs[0], node, "Slice")
+        if sliced is None or sliced.inputs[0] is None:
+            return None
+        cuts, dims = _cuts(sliced, graph), rank(sliced.inputs[0])
+        axes = graph.shapes.numbers(node.inputs[1]) if len(node.inputs) > 1 else None
+        squeezed = axes if axes is not None else tuple(node.attributes.get_ints("axes", ()))
+        if cuts is None or dims is None or len(cuts) != 1 or len(squeezed) != 1:
+            return None
+        ((axis, (start, end, step)),) = cuts.items()
+        one = end == start + 1 or (start == -1 and end >= END)
+        if not one or step != 1 or squeezed[0] % dims != axis:
+            return None
+        return FoundGather(node, sliced.inputs[0], axis, start)
+
+    def rewrite(self, found: FoundGather, graph: Editor) -> None:
+        out = found.node.outputs[0]
+        index = graph.weight(np.array(found.index, dtype=np.int64), f"{out.name}_index")
+        attributes: dict[str, object] = {"axis": found.axis}
+        result = graph.add("Gather", [found.source, index], like=out, before=found.node, attributes=attributes)
+        graph.replace(out, result)

@@ -1,16 +1,19 @@
-"""``modelopt recipes list | show | check``."""
+"""``modelopt recipes list | show | init | schema | check``."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from modelopt_cli.cli.console import print_json, print_payload
-from modelopt_cli.cli.options import Debug, Json, Set
+from modelopt_cli.cli.files import PIPE, check_outputs, read_model
+from modelopt_cli.cli.options import Debug, Json, ModelArgument, Set
 from modelopt_cli.errors import RecipeError, UsageError
 
-group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and check recipes.")
+group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show, start and check recipes.")
 
 
 @group.command("list")
@@ -46,6 +49,39 @@ def show(
         typer.echo(built_in.path.read_text(encoding="utf-8"), nl=False)  # with its comments
     else:
         typer.echo(recipe_text(loaded), nl=False)
+
+
+@group.command("init")
+def init(
+    model: ModelArgument,
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="FILE", help="Where the recipe goes; - is stdout.")
+    ] = "-",
+    debug: Debug = False,
+) -> None:
+    """Write a commented recipe that fits a model; asks nothing."""
+    from modelopt_cli.graph.io import write_atomically
+    from modelopt_cli.recipe.init import first_recipe
+
+    path = Path(output)
+    if output != PIPE:
+        check_outputs(model, output=path)
+        if path.exists():
+            raise UsageError("is there already, and may hold your work", where=output, hint="give another -o FILE")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem if output != PIPE else "first").strip("-._") or "first"
+    text = first_recipe(read_model(model).model, name)
+    if output == PIPE:
+        typer.echo(text, nl=False)
+    else:
+        write_atomically(path, text.encode())
+
+
+@group.command("schema")
+def schema(debug: Debug = False) -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    from modelopt_cli.recipe.json_schema import recipe_json_schema
+
+    print_json(recipe_json_schema())
 
 
 @group.command("check")

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from modelopt_cli.errors import RecipeError, UsageError
 from modelopt_cli.recipe.builtin import builtin_recipes
+from modelopt_cli.recipe.expand import expand_includes, substitute_variables
 from modelopt_cli.recipe.mistakes import Mistake, mistakes_of, render_path
 from modelopt_cli.recipe.overrides import OverrideError, apply_override
 from modelopt_cli.recipe.schema import Recipe
@@ -98,7 +99,11 @@ class _Reader:
                 what = "is empty" if data is None else "must be a mapping"
                 self._add(f"{self._label}:1:1", (1, 1), (), f"{what}; a recipe begins with 'version: 1'")
             return None
+        # Included steps can be overridden, and so can variables before they are used.
+        expand_includes(self._document, self._mistake)
         self._override(data, overrides)
+        for mistake in substitute_variables(data):
+            self._mistake(mistake)
         recipe = self._validate(data)
         for mistake in self._step_mistakes(data):
             self._mistake(mistake)

@@ -9,7 +9,7 @@ from modelopt_cli.cli.root import app
 COMMANDS = [
     "compress", "fuse", "prune", "quantize", "profile", "evaluate", "compare", "report", "report diff",
     "report merge", "inspect", "passes", "recipes", "recipes list",
-    "recipes show", "recipes check", "doctor", "convert-data",
+    "recipes show", "recipes check", "recipes init", "recipes schema", "doctor", "convert-data",
 ]  # fmt: skip
 
 

@@ -22,8 +22,8 @@ def test_show_prints_the_file_with_its_comments(cli, root: Path) -> None:
 
 
 def test_show_applies_overrides(cli) -> None:
-    run = cli("recipes", "show", "prune-50", "--set", "steps.prune-magnitude.sparsity=0.75", "--json")
-    assert next(step for step in run.json["steps"] if step["pass"] == "prune-magnitude")["with"]["sparsity"] == 0.75
+    run = cli("recipes", "show", "prune-50", "--set", "steps.prune.sparsity=0.75", "--json")
+    assert next(step for step in run.json["steps"] if step["pass"] == "prune")["with"]["sparsity"] == 0.75
 
 
 def test_what_show_prints_is_a_recipe(cli, tmp_path: Path) -> None:

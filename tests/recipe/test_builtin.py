@@ -11,8 +11,11 @@ STEPS = {
     "fuse": ["simplify", "fuse"],
     "int8": ["simplify", "fuse", "quantize"],
     "int8-dynamic": ["simplify", "fuse", "quantize-dynamic"],
-    "prune-50": ["simplify", "fuse", "prune-magnitude"],
-    "prune-int8": ["simplify", "fuse", "prune-magnitude", "quantize"],
+    "max-accuracy": ["simplify", "fuse", "quantize"],
+    "min-size": ["simplify", "fuse", "prune", "quantize"],
+    "prune-50": ["simplify", "fuse", "prune"],
+    "prune-int8": ["simplify", "fuse", "prune", "quantize"],
+    "prune-packed": ["simplify", "fuse", "prune", "pack-sparse"],
 }
 
 
@@ -25,7 +28,7 @@ def test_it_loads_under_its_own_name(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
     assert [step.name for step in recipe.steps] == STEPS[name]
-    assert recipe.dialect == ("onnxruntime" if "int8" in name else "onnx")
+    assert recipe.dialect == ("onnxruntime" if any("quantize" in step for step in STEPS[name]) else "onnx")
 
 
 @pytest.mark.parametrize("name", STEPS)

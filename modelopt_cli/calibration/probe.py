@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -67,6 +67,7 @@ def probe_in_groups(
     max_memory_mb: float,
     progress: Progress,
     label: str,
+    enough: Callable[[Sequence[str], int], bool] | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every wanted tensor of every sample, as (name, array), within a bound on what is held at once.
 
@@ -91,6 +92,9 @@ def probe_in_groups(
                     yield name, without_repeats(found.pop(name), dataset.batch_size, valid)
                 remaining -= valid
                 advance(valid)
+                if enough is not None and enough(group, len(dataset) - remaining):
+                    advance(remaining)
+                    break
 
 
 def without_repeats(array: np.ndarray, batch: int, valid: int) -> np.ndarray:

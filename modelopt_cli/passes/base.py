@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -54,6 +54,8 @@ class PassContext:
         calibration: Unlabelled samples, or None when the user gave none; use `need_calibration` in passes that
             cannot do without.
         sample: One batch of inputs that the source runs on, the user's where there is data; None when nobody tried.
+        accuracy_drop: What a candidate loses against the source on the labelled samples, as a fraction; None where
+            nobody asked for a limit.
         progress: Where long work says how far it is.
     """
 
@@ -61,6 +63,7 @@ class PassContext:
     seed: int = 0
     calibration: Dataset | None = None
     sample: Sample | None = None
+    accuracy_drop: Callable[[ir.Model], float] | None = None
     progress: Progress = field(default_factory=Silent)
 
     @property
@@ -92,6 +95,7 @@ class Pass(BaseModel):
         effect: ``exact`` keeps outputs within rounding, and is checked for that; ``lossy`` may not.
         needs: What the runner must have before it starts.
         min_opset: The runner raises the model to at least this opset before the pass.
+        changes_io: Whether shapes of inputs and outputs may come out fixed that were not; see `input_shapes`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -101,10 +105,22 @@ class Pass(BaseModel):
     effect: ClassVar[Literal["exact", "lossy"]]
     needs: ClassVar[frozenset[Need]] = frozenset()
     min_opset: ClassVar[int] = 0
+    changes_io: ClassVar[bool] = False
 
     @abstractmethod
     def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
         """Edit ``model`` and say what was done. The runner owns the clone; the source is never seen here."""
+
+    def without(self, parts: Collection[str]) -> Pass | None:
+        """This pass with some of the rules that its result names in ``details["rules"]`` switched off.
+
+        The runner asks for it when an exact pass breaks the outputs; None when a pass is all of one piece.
+        """
+        return None
+
+    def input_shapes(self) -> Mapping[str, Sequence[int]]:
+        """Shapes that inputs are fixed to, by name; only of passes that declare ``changes_io``."""
+        return {}
 
     @classmethod
     def summary(cls) -> str:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from modelopt_cli.calibration.collector import collect_ranges
+from modelopt_cli.calibration.collector import collect_range_choices
 from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions, Range
 from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.graph.edit import forget_names
 from modelopt_cli.passes.base import PassResult
-from modelopt_cli.passes.quantize.grids import assign_grids, tensors_to_calibrate
+from modelopt_cli.passes.quantize.grids import assign_grids, calibrated_values, tensors_to_calibrate
+from modelopt_cli.passes.quantize.params import SMALLEST_SCALE
 from modelopt_cli.passes.quantize.patches import collect_patches
-from modelopt_cli.passes.quantize.plan import Plan
+from modelopt_cli.passes.quantize.plan import Plan, label
 from modelopt_cli.passes.quantize.qdq import QdqWriter
 from modelopt_cli.passes.quantize.regions import Regions, choose_regions
 from modelopt_cli.passes.quantize.second_order import Rounding, round_products
@@ -26,7 +27,9 @@ from modelopt_cli.passes.quantize.weights import QuantizedWeight, quantize_weigh
 from modelopt_cli.progress import Progress
 from modelopt_cli.targets.schemes import Scheme
 
-JUDGED_SAMPLES = 16  # of outputs, when two variants are compared
+JUDGED_SAMPLES = 32  # of outputs, when two variants are compared
+MIXED_RATIO = 16.0  # of the ranges that a Concat joins: on one 8-bit grid the smallest has 4 bits left, or none
+TAIL_READERS = ("Sigmoid", "Softmax", "LogSoftmax", "HardSigmoid", "ArgMax", "TopK")
 ROUNDING_SAMPLES = 32  # a few thousand patches per filter: covariances have settled
 
 
@@ -47,8 +50,8 @@ class Built:
     rest: PassResult | None = None
 
 
-Rest = Callable[[ir.Model, bool], PassResult]
-"""(model, whether it is the result) -> what was done to it, in place."""
+Rest = Callable[[ir.Model, Plan, bool], PassResult]
+"""(model, plan, whether it is the result) -> what was done to it, in place."""
 
 
 class Builder:
@@ -60,6 +63,7 @@ class Builder:
         data: Calibration samples.
         per_channel: One weight scale per output channel, where the scheme has that.
         percentile: Of observer ``percentile``.
+        observers: The rules to choose ranges among; they share one pass over the data.
         second_order: Round the weights of the result by what they are multiplied with, and correct biases.
         rest: What is done to the model besides, after the static part: dynamic products, say.
         progress: Where to say how far calibration is.
@@ -73,6 +77,7 @@ class Builder:
         *,
         per_channel: bool = True,
         percentile: float = 99.99,
+        observers: Sequence[ObserverName] = ("minmax",),
         rest: Rest | None = None,
         second_order: bool = True,
         progress: Progress,
@@ -85,7 +90,10 @@ class Builder:
         self._rest = rest
         self._second_order = second_order and self._per_channel
         self._progress = progress
-        self._ranges: dict[tuple[str, ObserverName], Range] = {}
+        self.observers = tuple(observers)
+        self.calibration_samples = 0
+        self._ranges: dict[ObserverName, dict[str, Range]] = {observer: {} for observer in observers}
+        self._rounding = Rounding({}, {})
         self._weights: dict[tuple[str, int | None], QuantizedWeight] = {}
         self.judged = data.take(JUDGED_SAMPLES)
         self.sample: Sample = next(iter(data))
@@ -95,42 +103,55 @@ class Builder:
         """What a plan would run as integers, on the nodes of the float model."""
         return choose_regions(self._model.graph, self.scheme, plan, self.shapes)
 
-    def calibrate(self, plan: Plan, observer: ObserverName) -> None:
-        """Collect the ranges of a plan's tensors that are not known yet."""
-        wanted = [n for n in tensors_to_calibrate(self.regions(plan)) if (n, observer) not in self._ranges]
+    def calibrate(self, plan: Plan) -> None:
+        """Collect the ranges of a plan's tensors that are not known yet, by all observers."""
+        known = self._ranges[self.observers[0]]
+        wanted = [name for name in tensors_to_calibrate(self.regions(plan)) if name not in known]
         if wanted:
-            found = collect_ranges(
-                self._model, wanted, self._data, observer=observer, options=self._options, progress=self._progress
+            found = collect_range_choices(
+                self._model, wanted, self._data, self.observers, options=self._options, progress=self._progress
             )
-            self._ranges |= {(name, observer): range_ for name, range_ in found.items()}
+            self.calibration_samples = max(self.calibration_samples, found.samples)
+            for observer, ranges in found.ranges.items():
+                self._ranges[observer] |= ranges
+
+    def mixed(self, plan: Plan) -> list[str]:
+        """Concat nodes of a plan whose inputs have so different ranges that one 8-bit grid ruins the smaller."""
+        self.calibrate(plan)
+        ranges = self._ranges[self.observers[0]]
+        names = []
+        for node, what in self.regions(plan).integer.items():
+            if what.kind == "concat":
+                widths = [_magnitude(ranges[str(value.name)]) for value in what.activations]
+                if max(widths) > MIXED_RATIO * min(widths):
+                    names.append(label(node))
+        return names
 
     def build(
         self,
         plan: Plan,
-        observer: ObserverName,
-        chosen: Mapping[str, ObserverName] | None = None,
+        observer: ObserverName | None = None,
         *,
+        only: Collection[str] | None = None,
         final: bool = False,
     ) -> Built:
         """The model under a plan.
 
         Args:
             plan: What may run as integers.
-            observer: How ranges follow from values.
-            chosen: Another observer for the tensors named here.
+            observer: How ranges follow from values; None for the first.
+            only: Of what the plan runs as integers, these nodes alone (by `label`), and nothing besides: what the
+                error of a part is measured on.
             final: Whether this is the result, for which rounding and ``rest`` take their time, or a draft to be timed.
         """
         clone = self._model.clone()
         forget_names(clone)  # clones share the list of names: the result must not depend on how many were tried
         regions = choose_regions(clone.graph, self.scheme, plan, self.shapes)
-        self.calibrate(plan, observer)
-        ranges = {
-            name: self._ranges[name, (chosen or {}).get(name, observer)] for name in tensors_to_calibrate(regions)
-        }
-        grids = assign_grids(regions, ranges, self.scheme)
+        if only is not None:
+            regions = Regions({node: what for node, what in regions.integer.items() if label(node) in only}, ())
+        self.calibrate(plan)
+        grids = assign_grids(regions, self._chosen(regions, observer or self.observers[0]), self.scheme)
         rounding = self._round(plan) if final and self._second_order else None
-        if rounding is not None:
-            self._weights |= rounding.weights
         weights = WeightWriter(
             clone.graph,
             self._quantize_weight,
@@ -138,15 +159,31 @@ class Builder:
             shift=rounding.bias_shift if rounding is not None else None,
         )
         QdqWriter(clone.graph, regions, grids, weights).write()
-        extra = self._rest(clone, final) if self._rest is not None else PassResult(clone, 0)
+        if only is not None:
+            return Built(clone, regions, ())
+        extra = self._rest(clone, plan, final) if self._rest is not None else PassResult(clone, 0)
         stored = store_weights_as_int8(clone.graph)
         drop_unread_weights(clone.graph)
         return Built(clone, regions, tuple(stored), extra)
 
+    def _chosen(self, regions: Regions, observer: ObserverName) -> dict[str, Range]:
+        """Ranges by tensor; what scores are made of is never clipped: the rare large one is what counts there."""
+        ranges: dict[str, Range] = {}
+        for name, value in calibrated_values(regions).items():
+            scores = any(use.node.op_type in TAIL_READERS for use in value.uses()) or value.is_graph_output()
+            rule: ObserverName = "minmax" if scores and "minmax" in self._ranges else observer
+            ranges[name] = self._ranges[rule][name]
+        return ranges
+
     def _round(self, plan: Plan) -> Rounding:
+        """Rounding of all products of a plan; what an earlier plan had is known."""
         nodes = [what.node for what in self.regions(plan).integer.values() if what.kind == "multiply"]
+        nodes = [node for node in nodes if str(node.outputs[0].name) not in self._rounding.means]
         known = collect_patches(self._model, nodes, self._data.take(ROUNDING_SAMPLES), self._progress)
-        return round_products(known, reduce_range=self.scheme.reduce_range)
+        found = round_products(known, reduce_range=self.scheme.reduce_range)
+        self._rounding = Rounding(self._rounding.weights | found.weights, self._rounding.means | found.means)
+        self._weights |= found.weights
+        return self._rounding
 
     def weights_only(self) -> Built:
         """The float model with its weights stored as int8."""
@@ -164,6 +201,10 @@ class Builder:
                 array, axis=axis if self._per_channel else None, reduce_range=self.scheme.reduce_range
             )
         return self._weights[key]
+
+
+def _magnitude(found: Range) -> float:
+    return max(abs(found.low), abs(found.high), SMALLEST_SCALE)
 
 
 def drop_unread_weights(graph: ir.Graph) -> None:

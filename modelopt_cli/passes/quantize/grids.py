@@ -18,11 +18,13 @@ ALIGN_STEPS = 16  # coarsen a grid to make a constant a whole number of steps on
 
 def tensors_to_calibrate(regions: Regions) -> list[str]:
     """Names of the tensors whose ranges `assign_grids` reads, in graph order."""
-    wanted: dict[str, None] = {}
-    for what in regions.integer.values():
-        for value in (*what.activations, what.head):
-            wanted[str(value.name)] = None
-    return list(wanted)
+    return list(calibrated_values(regions))
+
+
+def calibrated_values(regions: Regions) -> dict[str, ir.Value]:
+    """The tensors whose ranges `assign_grids` reads, by name."""
+    values = (value for what in regions.integer.values() for value in (*what.activations, what.head))
+    return {str(value.name): value for value in values}
 
 
 def assign_grids(regions: Regions, ranges: Mapping[str, Range], scheme: Scheme) -> dict[ir.Value, QuantParams]:

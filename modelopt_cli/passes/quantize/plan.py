@@ -28,6 +28,7 @@ class Plan:
         only_nodes: Shell patterns; when there are any, nodes that match none stay float.
         fed_by_integers: MatMul and Gemm are static only where an integer kernel feeds them; elsewhere their input
             has to be quantized anyway, and a range found at run time is the better one.
+        float_products: Names of MatMul, Gemm and LSTM nodes whose ranges are not found at run time either.
         float_only: Nothing runs as integers, at run time neither: weights are int8 in the file only. What a search
             falls back to where integers are slower than float.
     """
@@ -37,11 +38,12 @@ class Plan:
     float_nodes: frozenset[str] = frozenset()
     only_nodes: frozenset[str] = frozenset()
     fed_by_integers: bool = False
+    float_products: frozenset[str] = frozenset()
     float_only: bool = False
 
     def allows(self, node: ir.Node) -> bool:
         """Whether the names and types allow this node."""
-        name = node.name or ""
+        name = label(node)
         if node.op_type not in self.ops or _matches(name, self.float_nodes):
             return False
         return not self.only_nodes or _matches(name, self.only_nodes)
@@ -54,6 +56,12 @@ class Plan:
         """The same plan with these operators as integers."""
         return replace(self, ops=self.ops | set(ops))
 
+    def in_float(self, nodes: Iterable[str], products: Iterable[str] = ()) -> Plan:
+        """The same plan with these nodes, by `label`, in float."""
+        return replace(
+            self, float_nodes=self.float_nodes | set(nodes), float_products=self.float_products | set(products)
+        )
+
     def to_json(self) -> dict[str, Any]:
         """JSON types, sorted: equal plans have equal text."""
         return {
@@ -62,6 +70,7 @@ class Plan:
             "float_nodes": sorted(self.float_nodes),
             "only_nodes": sorted(self.only_nodes),
             "fed_by_integers": self.fed_by_integers,
+            "float_products": sorted(self.float_products),
             "float_only": self.float_only,
         }
 
@@ -74,8 +83,14 @@ class Plan:
             frozenset(fields["float_nodes"]),
             frozenset(fields["only_nodes"]),
             bool(fields["fed_by_integers"]),
+            frozenset(fields.get("float_products", ())),
             bool(fields.get("float_only", False)),
         )
+
+
+def label(node: ir.Node) -> str:
+    """What a plan calls a node: its name, or its output's where it has none."""
+    return node.name or str(node.outputs[0].name)
 
 
 def default_plan(scheme: Scheme) -> Plan:

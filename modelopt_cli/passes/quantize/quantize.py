@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import onnx_ir as ir
-from pydantic import Field
 
 from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.graph.edit import forget_names
-from modelopt_cli.passes.base import Pass, PassContext, PassResult, Skip
+from modelopt_cli.passes.base import PassContext, PassResult, Skip
 from modelopt_cli.passes.quantize.builder import Builder, Built, drop_unread_weights
+from modelopt_cli.passes.quantize.calibrated import CalibratedPass, is_this_machine
 from modelopt_cli.passes.quantize.plan import Plan, default_plan
 from modelopt_cli.passes.quantize.quantize_dynamic import QuantizeDynamic
-from modelopt_cli.passes.quantize.quantize_static import is_this_machine, refusal_of, result_of
+from modelopt_cli.passes.quantize.quantize_static import refusal_of, result_of
 from modelopt_cli.passes.quantize.regions import Regions
-from modelopt_cli.passes.quantize.search import Search, choose_observer, gate, search_plan
+from modelopt_cli.passes.quantize.search import Search, gate, search_plan
 from modelopt_cli.passes.quantize.weight_only import store_weights_as_int8
 from modelopt_cli.profiling.feeds import feeds_for
 from modelopt_cli.targets.schemes import scheme_for
@@ -29,7 +31,7 @@ _NO_DATA = {
 }
 
 
-class Quantize(Pass):
+class Quantize(CalibratedPass):
     """Quantize to int8, each part in the way that is fastest and closest on the target.
 
     Convolutions and what stands between them are static (ranges from calibration data); MatMul, Gemm and LSTM that no
@@ -43,18 +45,6 @@ class Quantize(Pass):
     effect: ClassVar[Literal["exact", "lossy"]] = "lossy"
     min_opset: ClassVar[int] = 13
 
-    calibrator: Annotated[
-        Literal["auto", "minmax", "percentile", "mse", "entropy"],
-        Field(description="How the range of an activation follows from its values; auto: by the error at the output."),
-    ] = "auto"
-    samples: Annotated[int, Field(ge=1, description="Calibration samples to use, spread over all.")] = 128
-    include: Annotated[tuple[str, ...], Field(description="Only nodes whose name matches one of these globs.")] = ()
-    exclude: Annotated[tuple[str, ...], Field(description="Not the nodes whose name matches one of these globs.")] = ()
-    budget: Annotated[float, Field(ge=0, description="Seconds to spend on measuring plans; 0 for the table's.")] = 15.0
-    plan: Annotated[dict[str, Any] | None, Field(description="A plan from a report, replayed instead of a search.")] = (
-        None
-    )
-
     def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
         """Return a quantized clone of ``model``; see the class."""
         refusal = refusal_of(model, scheme_for(ctx.target))
@@ -65,17 +55,24 @@ class Quantize(Pass):
         return self._with_data(model, ctx, ctx.calibration.take(self.samples))
 
     def _with_data(self, model: ir.Model, ctx: PassContext, data: Dataset) -> PassResult:
-        def rest(clone: ir.Model, final: bool) -> PassResult:
+        def rest(clone: ir.Model, plan: Plan, final: bool) -> PassResult:
             # Drafts are timed: how well weights are rounded does not matter to that, and takes long.
-            return self._dynamic().apply(clone, ctx if final else replace(ctx, calibration=None))
+            return self._dynamic(plan).apply(clone, ctx if final else replace(ctx, calibration=None))
+
+        def alone(names: Sequence[str]) -> ir.Model:
+            clone = model.clone()
+            forget_names(clone)
+            wanted = tuple(glob.escape(name) for name in names)
+            QuantizeDynamic(include=wanted, embeddings=False).apply(clone, replace(ctx, calibration=None))
+            return clone
 
         scheme = scheme_for(ctx.target)
-        builder = Builder(model, scheme, data, rest=rest, progress=ctx.progress)
-        budget = self.budget if self.plan is None and is_this_machine(ctx.target) else 0.0
-        search = search_plan(model, builder, self._start(default_plan(scheme)), "minmax", budget)
-        if search.plan.ops:
-            observer = choose_observer(model, builder, search.plan, self.calibrator, search.log)
-            search.built = builder.build(search.plan, observer, final=True)
+        builder = Builder(model, scheme, data, rest=rest, observers=self._observers, progress=ctx.progress)
+        log: list[str] = []
+        start = self._unmixed(self._start(default_plan(scheme)), builder, log)
+        search = search_plan(model, builder, start, self._measuring_s(ctx.target))
+        search.log[:0] = log
+        self._finish(model, builder, search, ctx, alone)
         return self._result(search)
 
     def _without_data(self, model: ir.Model, ctx: PassContext) -> PassResult:
@@ -95,7 +92,7 @@ class Quantize(Pass):
     def _data_free(self, model: ir.Model, ctx: PassContext) -> Built:
         clone = model.clone()
         forget_names(clone)
-        done = self._dynamic().apply(clone, ctx)
+        done = self._dynamic(Plan(frozenset())).apply(clone, ctx)
         stored = store_weights_as_int8(done.model.graph)
         drop_unread_weights(done.model.graph)
         return Built(done.model, Regions({}, ()), tuple(stored), done)
@@ -114,8 +111,9 @@ class Quantize(Pass):
             table, float_nodes=frozenset(self.exclude), only_nodes=frozenset(self.include), fed_by_integers=True
         )
 
-    def _dynamic(self) -> QuantizeDynamic:
-        return QuantizeDynamic(include=self.include or ("*",), exclude=self.exclude)
+    def _dynamic(self, plan: Plan) -> QuantizeDynamic:
+        kept = tuple(glob.escape(name) for name in sorted(plan.float_products))
+        return QuantizeDynamic(include=self.include or ("*",), exclude=(*self.exclude, *kept))
 
 
 def _stored(model: ir.Model) -> Built:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import onnx_ir as ir
 from pydantic import Field
 
-from modelopt_cli.passes.base import Need, Pass, PassContext, PassResult, Skip
+from modelopt_cli.passes.base import Need, PassContext, PassResult, Skip
 from modelopt_cli.passes.quantize.builder import Builder, Built
+from modelopt_cli.passes.quantize.calibrated import CalibratedPass
 from modelopt_cli.passes.quantize.plan import Plan, default_plan
-from modelopt_cli.passes.quantize.search import Search, choose_observer, search_plan
-from modelopt_cli.targets.detect import detect_isa
+from modelopt_cli.passes.quantize.search import Search, search_plan
 from modelopt_cli.targets.schemes import Scheme, scheme_for
-from modelopt_cli.targets.target import Target
 
 _INTEGER_MARKS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
 
 
-class QuantizeStatic(Pass):
+class QuantizeStatic(CalibratedPass):
     """Quantize weights and activations to int8 with ranges found on calibration data.
 
     QuantizeLinear and DequantizeLinear are placed where the target's runtime takes them for integer kernels; what it
@@ -33,22 +32,11 @@ class QuantizeStatic(Pass):
     needs: ClassVar[frozenset[Need]] = frozenset({"calibration"})
     min_opset: ClassVar[int] = 13  # DequantizeLinear has an axis from here on
 
-    calibrator: Annotated[
-        Literal["auto", "minmax", "percentile", "mse", "entropy"],
-        Field(description="How the range of an activation follows from its values; auto: by the error at the output."),
-    ] = "auto"
     percentile: Annotated[float, Field(gt=50, le=100, description="Of calibrator percentile.")] = 99.99
-    samples: Annotated[int, Field(ge=1, description="Calibration samples to use, spread over all.")] = 128
     per_channel: Annotated[bool, Field(description="One weight scale per output channel.")] = True
     ops: Annotated[
         tuple[str, ...], Field(description="Operator types that may run as integers; none given: the target's.")
     ] = ()
-    include: Annotated[tuple[str, ...], Field(description="Only nodes whose name matches one of these globs.")] = ()
-    exclude: Annotated[tuple[str, ...], Field(description="Not the nodes whose name matches one of these globs.")] = ()
-    budget: Annotated[float, Field(ge=0, description="Seconds to spend on measuring plans; 0 for the table's.")] = 15.0
-    plan: Annotated[dict[str, Any] | None, Field(description="A plan from a report, replayed instead of a search.")] = (
-        None
-    )
 
     def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
         """Return a quantized clone of ``model``; see the class."""
@@ -63,13 +51,14 @@ class QuantizeStatic(Pass):
             data,
             per_channel=self.per_channel,
             percentile=self.percentile,
+            observers=self._observers,
             progress=ctx.progress,
         )
-        budget = self.budget if self.plan is None and is_this_machine(ctx.target) else 0.0
-        search = search_plan(model, builder, self._start(scheme), "minmax", budget)
-        if search.plan.ops:
-            observer = choose_observer(model, builder, search.plan, self.calibrator, search.log)
-            search.built = builder.build(search.plan, observer, final=True)
+        log: list[str] = []
+        start = self._unmixed(self._start(scheme), builder, log)
+        search = search_plan(model, builder, start, self._measuring_s(ctx.target))
+        search.log[:0] = log
+        self._finish(model, builder, search, ctx)
         return result_of(search)
 
     def _start(self, scheme: Scheme) -> Plan:
@@ -91,11 +80,6 @@ def refusal_of(model: ir.Model, scheme: Scheme) -> Skip | None:
     if any(node.op_type in _INTEGER_MARKS for node in model.graph):
         return Skip(model.graph.name or "model", "it is quantized already")
     return None
-
-
-def is_this_machine(target: Target) -> bool:
-    """Whether what is measured here holds for the target."""
-    return target.provider == "cpu" and target.isa == detect_isa()
 
 
 def result_of(search: Search) -> PassResult:

@@ -56,7 +56,7 @@ def _refusal(what: Candidate, plan: Plan) -> str | None:
     if not plan.allows(what.node):
         return "the plan keeps it in float"
     if what.kind == "multiply" and what.macs < plan.min_macs:
-        return f"{what.macs:,} multiply-accumulates save less than quantizing around them costs"
+        return "it multiplies too little to pay for quantizing around it"
     return None
 
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -14,7 +14,7 @@ import onnx_ir as ir
 from modelopt_cli.calibration.ranges import ObserverName
 from modelopt_cli.data.dataset import Sample
 from modelopt_cli.passes.quantize.builder import Builder, Built
-from modelopt_cli.passes.quantize.output_error import output_sqnr
+from modelopt_cli.passes.quantize.output_error import OutputJudge
 from modelopt_cli.passes.quantize.plan import Plan
 from modelopt_cli.profiling.statistics import LatencyComparison
 from modelopt_cli.profiling.timing import compare_latency
@@ -38,59 +38,65 @@ class Search:
         plan: The chosen plan; with no operators when float is faster.
         log: One line per decision, for the report.
         ratio: Latency as a share of the float model's, when measured.
+        holds: Whether the outputs keep what was asked for, on calibration samples.
     """
 
     built: Built
     plan: Plan
     log: list[str] = field(default_factory=list)
     ratio: float | None = None
+    holds: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """For ``PassResult.details``."""
-        return {"plan": self.plan.to_json(), "decisions": self.log, "latency_to_float": self.ratio}
+        return {
+            "plan": self.plan.to_json(),
+            "decisions": self.log,
+            "latency_to_float": self.ratio,
+            "limits_hold": self.holds,
+        }
 
 
-def search_plan(model: ir.Model, builder: Builder, start: Plan, observer: ObserverName, budget_s: float) -> Search:
+def search_plan(model: ir.Model, builder: Builder, start: Plan, budget_s: float) -> Search:
     """The fastest plan near ``start``, never one that is clearly slower than float.
 
     Args:
         model: The float model.
         builder: Builds variants of it.
         start: The table's plan.
-        observer: Observer of the ranges; it does not matter to speed.
         budget_s: Seconds for measuring; building comes on top. 0 takes ``start`` as it is.
     """
     deadline = time.monotonic() + budget_s
     if start.float_only:
         return Search(builder.weights_only(), start)
-    found = Search(builder.build(start, observer), start)
+    found = Search(builder.build(start), start)
     if budget_s <= 0:
         return found
-    _try_variants(found, builder, observer, deadline)
+    _try_variants(found, builder, deadline)
     gate(found, model, builder.sample, builder.weights_only, min(GATE_S, budget_s))
     return found
 
 
-def _try_variants(found: Search, builder: Builder, observer: ObserverName, deadline: float) -> None:
+def _try_variants(found: Search, builder: Builder, deadline: float) -> None:
     variants = _variants(found, builder)
     affordable = int((deadline - time.monotonic() - GATE_S) / VARIANT_S)
     if affordable < 1 or not variants:
         return
     variants = variants[:affordable]
-    timed = [_against(found.built, builder.build(plan, observer), builder) for _, plan in variants]
+    timed = [_against(found.built, builder.build(plan), builder) for _, plan in variants]
     better = [(label, plan) for (label, plan), t in zip(variants, timed, strict=True) if t.ratio_high < CLEARLY]
     found.log += [_line(label, t) for (label, _), t in zip(variants, timed, strict=True)]
     if better:
-        _adopt(found, builder, observer, better)
+        _adopt(found, builder, better)
 
 
-def _adopt(found: Search, builder: Builder, observer: ObserverName, better: list[tuple[str, Plan]]) -> None:
+def _adopt(found: Search, builder: Builder, better: list[tuple[str, Plan]]) -> None:
     """All clear improvements together, when together they are an improvement too; otherwise the table's plan."""
     together = found.plan
     for _, plan in better:
         ops = (together.ops - (found.plan.ops - plan.ops)) | (plan.ops - found.plan.ops)
         together = replace(together, ops=ops, min_macs=min(together.min_macs, plan.min_macs))
-    candidate = builder.build(together, observer)
+    candidate = builder.build(together)
     timed = _against(found.built, candidate, builder)
     found.log.append(_line("together: " + ", ".join(label for label, _ in better), timed))
     if timed.ratio_high < CLEARLY:
@@ -102,22 +108,18 @@ def _against(current: Built, other: Built, builder: Builder) -> LatencyCompariso
     return compare_latency(current.model, other.model, builder.sample, budget_s=VARIANT_S)
 
 
-def choose_observer(
-    model: ir.Model, builder: Builder, plan: Plan, wanted: ObserverName | Literal["auto"], log: list[str]
-) -> ObserverName:
-    """``wanted``, or for ``auto`` the observer whose ranges leave the least error at the output, on calibration data.
+def choose_observer(judge: OutputJudge, builder: Builder, plan: Plan, log: list[str]) -> ObserverName:
+    """The observer, of the builder's, whose ranges leave the least error in the worst part of the outputs.
 
     The error of a tensor by itself misleads: clipping the rare large score is cheap there, and costs a detection.
     """
-    if wanted != "auto":
-        return wanted
-    if not builder.regions(plan).integer:
-        return AUTO_OBSERVERS[0]
-    variants = [builder.build(plan, observer).model for observer in AUTO_OBSERVERS]
-    found = output_sqnr(model, variants, builder.judged)
-    log += [f"ranges by {name}: {value:.1f} dB" for name, value in zip(AUTO_OBSERVERS, found, strict=True)]
+    first = builder.observers[0]
+    if len(builder.observers) == 1 or not builder.regions(plan).integer:
+        return first
+    found = [judge.judge(builder.build(plan, observer).model).worst.sqnr_db for observer in builder.observers]
+    log += [f"ranges by {name}: {value:.1f} dB" for name, value in zip(builder.observers, found, strict=True)]
     best = int(np.argmax(found))
-    return AUTO_OBSERVERS[best if found[best] > found[0] + CLEAR_DB else 0]
+    return builder.observers[best] if found[best] > found[0] + CLEAR_DB else first
 
 
 def gate(found: Search, model: ir.Model, sample: Sample, fallback: Callable[[], Built], budget_s: float) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modelopt_cli.passes.quantize.builder import Builder
-from modelopt_cli.passes.quantize.output_error import output_sqnr
+from modelopt_cli.passes.quantize.output_error import OutputJudge
 from modelopt_cli.passes.quantize.plan import default_plan
 from modelopt_cli.passes.quantize.search import choose_observer, search_plan
 from modelopt_cli.progress import Silent
@@ -36,28 +36,29 @@ class Samples:
         return self
 
 
-def builder(outlier=0.0):
+def builder(outlier=0.0, observers=("minmax", "mse")):
     weight = (np.random.default_rng(1).standard_normal((8, 8, 3, 3)) * 0.1).astype(np.float32)
     model = model_from_text(TEXT, w=weight)
-    return model, Builder(model, scheme_for(Target()), Samples(outlier), progress=Silent())
+    return model, Builder(model, scheme_for(Target()), Samples(outlier), observers=observers, progress=Silent())
 
 
 def test_equal_ranges_keep_the_default_observer():
     model, built = builder()
     log: list[str] = []
-    assert choose_observer(model, built, default_plan(built.scheme), "auto", log) == "minmax"
+    judge = OutputJudge(model, Samples())
+    assert choose_observer(judge, built, default_plan(built.scheme), log) == "minmax"
     assert len(log) == 2
 
 
 def test_an_observer_that_is_asked_for_is_taken():
-    model, built = builder()
-    assert choose_observer(model, built, default_plan(built.scheme), "entropy", []) == "entropy"
+    model, built = builder(observers=("entropy",))
+    assert choose_observer(OutputJudge(model, Samples()), built, default_plan(built.scheme), []) == "entropy"
 
 
 def test_no_budget_takes_the_table_s_plan_unmeasured():
     model, built = builder()
     plan = default_plan(built.scheme)
-    found = search_plan(model, built, plan, "minmax", 0.0)
+    found = search_plan(model, built, plan, 0.0)
     assert (found.plan, found.log, found.ratio) == (plan, [], None)
 
 
@@ -71,5 +72,5 @@ def test_output_sqnr_is_the_share_of_noise(factor, decibel):
         def __init__(self):
             self.arrays = [np.float32([[1, 2, 3, 4]])]
 
-    found = output_sqnr(exact, [other], Row())[0]
+    found = OutputJudge(exact, Row()).judge(other).sqnr_db
     assert found >= decibel if factor == 1 else found == pytest.approx(decibel, abs=0.01)

@@ -1,0 +1,164 @@
+"""What the passes with calibrated ranges have in common: options, and the way from a fast plan to a faithful model."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import onnx_ir as ir
+from pydantic import Field
+
+from modelopt_cli.calibration.ranges import ObserverName
+from modelopt_cli.passes.base import Pass, PassContext
+from modelopt_cli.passes.quantize.builder import Builder, Built
+from modelopt_cli.passes.quantize.groups import dynamic_groups, static_groups
+from modelopt_cli.passes.quantize.guard import COLLAPSED_DB, Kept, Limits, keep_within
+from modelopt_cli.passes.quantize.output_error import OutputError, OutputJudge
+from modelopt_cli.passes.quantize.plan import Plan
+from modelopt_cli.passes.quantize.search import AUTO_OBSERVERS, GATE_S, Search, choose_observer, gate
+from modelopt_cli.passes.quantize.sensitivity import DynamicAlone, GroupError, measure_groups
+from modelopt_cli.targets.detect import detect_isa
+from modelopt_cli.targets.target import Target
+
+GUARD_S = 45.0  # for groups that go back to float; a model that keeps its outputs spends a second of it
+NAMED = 3  # groups that a line of the report names
+
+
+class CalibratedPass(Pass):
+    """Options of passes whose ranges come from calibration data, and `_finish`."""
+
+    calibrator: Annotated[
+        Literal["auto", "minmax", "percentile", "mse", "entropy"],
+        Field(description="How the range of an activation follows from its values; auto: by the error at the output."),
+    ] = "auto"
+    samples: Annotated[int, Field(ge=1, description="Calibration samples to use, spread over all.")] = 128
+    include: Annotated[tuple[str, ...], Field(description="Only nodes whose name matches one of these globs.")] = ()
+    exclude: Annotated[tuple[str, ...], Field(description="Not the nodes whose name matches one of these globs.")] = ()
+    budget: Annotated[float, Field(ge=0, description="Seconds to spend on measuring plans; 0 for the table's.")] = 15.0
+    min_sqnr: Annotated[
+        float, Field(ge=0, description="Decibels the outputs keep on calibration samples; groups go back to float.")
+    ] = COLLAPSED_DB
+    min_agreement: Annotated[
+        float, Field(ge=0, le=1, description="Share of equal answers to keep there, at the cost of groups likewise.")
+    ] = 0.0
+    max_accuracy_drop: Annotated[
+        float | None, Field(ge=0, description="Loss of accuracy on labelled samples to stay below, likewise.")
+    ] = None
+    plan: Annotated[dict[str, Any] | None, Field(description="A plan from a report, replayed instead of a search.")] = (
+        None
+    )
+
+    @property
+    def _observers(self) -> tuple[ObserverName, ...]:
+        return AUTO_OBSERVERS if self.calibrator == "auto" else (self.calibrator,)
+
+    def _limits(self) -> Limits:
+        drop = math.inf if self.max_accuracy_drop is None else self.max_accuracy_drop
+        return Limits(sqnr_db=self.min_sqnr, asked_agreement=self.min_agreement, max_drop=drop)
+
+    def _measuring_s(self, target: Target) -> float:
+        """The search's seconds; none for a plan that is replayed or measured elsewhere."""
+        return self.budget if self.plan is None and is_this_machine(target) else 0.0
+
+    def _unmixed(self, plan: Plan, builder: Builder, log: list[str]) -> Plan:
+        """The plan without Concat of very different ranges: boxes and scores, say."""
+        mixed = [] if self.plan is not None or plan.float_only else builder.mixed(plan)
+        if mixed:
+            log.append(f"float, because they join very different ranges: {_names(mixed)}")
+        return plan.in_float(mixed)
+
+    def _finish(
+        self, model: ir.Model, builder: Builder, search: Search, ctx: PassContext, alone: DynamicAlone | None = None
+    ) -> None:
+        """Ranges by the error at the output, second-order rounding, and the guard; edits ``search``."""
+        if search.plan.float_only:
+            return
+        judge = OutputJudge(model, builder.judged)
+        observer = choose_observer(judge, builder, search.plan, search.log)
+        search.built = builder.build(search.plan, observer, final=True)
+        search.log.append(f"ranges from {builder.calibration_samples} samples")
+        if self.plan is not None:
+            return  # what it left in float, it left for good
+        judged = self._judged(judge, ctx)
+        deadline = time.monotonic() + GUARD_S
+        kept = keep_within(
+            self._limits(),
+            search.built,
+            search.plan,
+            judged,
+            lambda plan: builder.build(plan, observer, final=True),
+            lambda: _measured(model, builder, search, judge, alone, deadline, ctx),
+            deadline=deadline,
+        )
+        if Limits().missed(kept.error):
+            kept = _last_resort(kept, builder, judged)
+        _adopt(search, kept)
+        if kept.built is not search.built or kept.reverted:
+            search.built, search.plan = kept.built, kept.plan
+            if self._measuring_s(ctx.target) and not kept.plan.float_only:
+                gate(search, model, builder.sample, builder.weights_only, GATE_S)
+
+    def _judged(self, judge: OutputJudge, ctx: PassContext) -> Callable[[Built], OutputError]:
+        def judged(built: Built) -> OutputError:
+            error = judge.judge(built.model)
+            drop = ctx.accuracy_drop
+            return error if drop is None or self.max_accuracy_drop is None else replace(error, drop=drop(built.model))
+
+        return judged
+
+
+def is_this_machine(target: Target) -> bool:
+    """Whether what is measured here holds for the target."""
+    return target.provider == "cpu" and target.isa == detect_isa()
+
+
+def _measured(
+    model: ir.Model,
+    builder: Builder,
+    search: Search,
+    judge: OutputJudge,
+    alone: DynamicAlone | None,
+    deadline: float,
+    ctx: PassContext,
+) -> list[GroupError]:
+    regions = builder.regions(search.plan)
+    groups = static_groups(regions)
+    if alone is not None:
+        groups = dynamic_groups(model.graph, regions.integer, search.plan) + groups
+    return measure_groups(groups, builder, search.plan, judge, alone, deadline=deadline, progress=ctx.progress)
+
+
+def _last_resort(kept: Kept, builder: Builder, judged: Callable[[Built], OutputError]) -> Kept:
+    """Nothing static, and then nothing in integers at all: the first of them that does not collapse, or the best."""
+    limits = Limits()
+    nothing = Plan(frozenset(), float_only=True)
+    for plan in (replace(kept.plan, ops=frozenset()), nothing):
+        built = builder.weights_only() if plan.float_only else builder.build(plan, final=True)
+        other = Kept(built, plan, judged(built), kept.reverted, holds=False)
+        if limits.shortfall(other.error) < limits.shortfall(kept.error):
+            kept = other
+        if not limits.missed(kept.error):
+            break
+    return kept
+
+
+def _adopt(search: Search, kept: Kept) -> None:
+    error = kept.error
+    line = f"outputs on calibration samples: {error.sqnr_db:.1f} dB"
+    if error.worst.band:
+        line += f", worst part {error.worst.output} {error.worst.band}: {error.worst.sqnr_db:.1f} dB"
+    if error.agreement is not None:
+        line += f", agreement {error.agreement:.1%} of {error.rows}"
+    search.log.append(line)
+    if kept.reverted:
+        names = _names([group.name for group in kept.reverted])
+        search.log.append(f"{len(kept.reverted)} groups in float, because the outputs would not keep: {names}")
+    search.holds = kept.holds
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -28,11 +28,13 @@ from modelopt_cli.pipeline.plan import decisions, recipe_digest, replay, target_
 from modelopt_cli.pipeline.provenance import environment, stamp
 from modelopt_cli.pipeline.steps import run_steps
 from modelopt_cli.profiling.feeds import Feeds
-from modelopt_cli.profiling.session import open_session
+from modelopt_cli.profiling.session import open_session, runtime
 from modelopt_cli.profiling.trial import runnable_feeds
 from modelopt_cli.recipe.schema import Recipe
-from modelopt_cli.report.model import Notice, RunReport
-from modelopt_cli.targets.target import resolve_target
+from modelopt_cli.report.model import Notice, RunReport, Usage
+from modelopt_cli.targets.runtimes import lowest_onnxruntime
+from modelopt_cli.targets.target import Target, resolve_target
+from modelopt_cli.targets.tensorrt import tensorrt_violations
 
 RANDOM_SAMPLES = 32
 SAMPLES_TO_SIZE = 15  # whose median size is taken as typical
@@ -95,7 +97,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         source.model,
         data.first(),
         batch=_batch(recipe, options),
-        shapes=options.shapes,
+        shapes=_shapes(passes, options),
         provider=providers[0],
     )
     context = PassContext(
@@ -112,7 +114,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         hashes["result"] = hashlib.sha256(content).hexdigest()
     if options.plan is not None and options.locked:
         check_locked(options.plan, hashes)
-    check_result(content, done.model, source.model, feeds.arrays)
+    check_result(content, done.model, source.model, feeds.arrays, pinned=any(step.changes_io for step in passes))
     release_memory()
 
     subject = Subject(source, done.model, content, feeds, target)
@@ -136,7 +138,8 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
             progress=options.progress,
         ),
         audit=measure_audit(subject),
-        notices=(*done.notices, *_notices(data, feeds)),
+        notices=(*done.notices, *_notices(data, feeds), *_target_notices(done.model, target)),
+        usage=_usage(done.model, feeds, target.provider),
     )
     report = replace(report, gates=check_gates(recipe.require, report), seconds=time.perf_counter() - started)
     return CompressResult(done.model, content, report)
@@ -163,6 +166,31 @@ class _Data:
         looked_at = [dict(sample) for sample in data.take(SAMPLES_TO_SIZE)]
         by_size = sorted(looked_at, key=lambda sample: sum(array.size for array in sample.values()))
         return by_size[len(by_size) // 2]
+
+
+def _shapes(passes: Sequence[Pass], options: CompressOptions) -> dict[str, Sequence[int]]:
+    """Shapes asked for, and those that passes fix."""
+    shapes: dict[str, Sequence[int]] = dict(options.shapes)
+    for name, shape in (pinned for step in passes for pinned in step.input_shapes().items()):
+        if list(shapes.setdefault(name, shape)) != list(shape):
+            raise UsageError(f"input '{name}' is pinned to another shape", where="--shape", hint="leave it out")
+    return shapes
+
+
+def _target_notices(model: ir.Model, target: Target) -> list[Notice]:
+    """What TensorRT would refuse: said here, because the machine that compresses seldom has it."""
+    broken = tensorrt_violations(model) if target.provider == "tensorrt" else []
+    if not broken:
+        return []
+    first = f"{broken[0].node}: {broken[0].rule}"
+    message = f"{len(broken)} nodes break TensorRT's rules for Q/DQ, the first is {first}"
+    return [Notice("tensorrt-rules", message, "quantize for it: target.provider tensorrt, from the float model")]
+
+
+def _usage(model: ir.Model, feeds: Feeds, provider: str) -> Usage:
+    opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
+    lowest = lowest_onnxruntime(opset, model.ir_version, runtime().__version__)
+    return Usage({name: (str(array.dtype), array.shape) for name, array in feeds.arrays.items()}, provider, lowest)
 
 
 def _batch(recipe: Recipe, options: CompressOptions) -> int:

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from modelopt_cli.report.format import format_seconds
 from modelopt_cli.report.model import RunReport
 from modelopt_cli.report.summary import Summary, summarize_report
+from modelopt_cli.report.usage import python_snippet
 
 
 def to_markdown(report: RunReport) -> str:
@@ -30,6 +31,13 @@ def _lines(report: RunReport, summary: Summary) -> Iterator[str]:
         gates = ((gate.name, gate.limit, gate.value, gate.state, gate.note) for gate in summary.gates)
         yield from _table(("required", "limit", "measured", "", ""), gates, align=":--|--:|--:|:--|:--")
     yield from _steps(report, summary)
+    if report.usage is not None:
+        yield ""
+        yield f"Run it (onnxruntime {report.usage.lowest_onnxruntime} or newer):"
+        yield ""
+        yield "```python"
+        yield python_snippet(report.usage, report.output)
+        yield "```"
 
 
 def _subject(report: RunReport) -> str:

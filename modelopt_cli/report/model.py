@@ -10,6 +10,7 @@ from modelopt_cli.evaluation.compare import Accuracy
 from modelopt_cli.graph.stats import ModelStats
 from modelopt_cli.profiling.audit import Audit
 from modelopt_cli.profiling.statistics import Latency, LatencyComparison
+from modelopt_cli.report.usage import Usage
 
 __all__ = [
     "SCHEMA",
@@ -25,6 +26,7 @@ __all__ = [
     "RunReport",
     "SkipReport",
     "StepReport",
+    "Usage",
 ]
 
 SCHEMA = "modelopt.report/1"
@@ -101,6 +103,7 @@ class RunReport:
     audit: Audit | None = None
     gates: tuple[Gate, ...] = ()
     notices: tuple[Notice, ...] = ()
+    usage: Usage | None = None
     seconds: float = 0.0
     kind: Literal["compress"] = "compress"
     schema: str = SCHEMA

@@ -1,4 +1,4 @@
-"""``modelopt compress`` and its parts ``fuse``, ``prune`` and ``quantize``."""
+"""``modelopt compress`` and its parts ``prune`` and ``quantize``; ``fuse`` has a file of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from modelopt_cli.cli.options import ModelArgument, OptionalRecipe, RecipeOption, RunFlags, with_run_flags
 from modelopt_cli.errors import UsageError
 
-Family = Literal["fuse", "prune", "quantize"]
+Family = Literal["prune", "quantize"]
 METHODS = {"auto": "quantize", "static": "quantize-static", "dynamic": "quantize-dynamic"}
 
 
@@ -22,28 +22,44 @@ def compress(model: ModelArgument, recipe: RecipeOption = "int8", *, flags: RunF
 
 
 @with_run_flags
-def fuse(model: ModelArgument, recipe: OptionalRecipe = None, *, flags: RunFlags) -> None:
-    """Merge operators; the outputs stay the same."""
-    _run_family("fuse", model, recipe, {"name": "fuse", "steps": [{"pass": "simplify"}, {"pass": "fuse"}]}, flags)
-
-
-@with_run_flags
 def prune(
     model: ModelArgument,
     recipe: OptionalRecipe = None,
     sparsity: Annotated[float | None, typer.Option("--sparsity", metavar="SHARE", help="Zeros to make: 0.5.")] = None,
-    scope: Annotated[
-        str | None, typer.Option("--scope", metavar="layer|global", help="Share per layer, or of all.")
+    criterion: Annotated[
+        str | None, typer.Option("--criterion", metavar="NAME", help="second-order, activation, magnitude, random.")
     ] = None,
+    distribution: Annotated[
+        str | None, typer.Option("--distribution", metavar="NAME", help="sensitivity, uniform, erk, lamp.")
+    ] = None,
+    structured: Annotated[
+        bool, typer.Option("--structured", help="Remove whole channels and units: smaller and faster. Needs --calib.")
+    ] = False,
+    macs: Annotated[
+        float | None, typer.Option("--macs", metavar="SHARE", help="With --structured: arithmetic that stays: 0.7.")
+    ] = None,
+    parameters: Annotated[
+        float | None, typer.Option("--parameters", metavar="SHARE", help="With --structured: parameters that stay.")
+    ] = None,
+    latency: Annotated[
+        float | None, typer.Option("--latency", metavar="SHARE", help="With --structured: run time that stays.")
+    ] = None,
+    heads: Annotated[bool, typer.Option("--heads", help="With --structured: attention heads may leave too.")] = False,
     *,
     flags: RunFlags,
 ) -> None:
-    """Set the smallest weights to zero."""
-    options = _given(sparsity=sparsity, scope=scope)
-    _refuse_both(recipe, options)
+    """Set weights to zero, or remove whole channels; the others are fitted to the original's outputs (--calib)."""
+    options = _given(sparsity=sparsity, criterion=criterion, distribution=distribution)
+    budget = _given(macs=macs, parameters=parameters, latency=latency, heads=heads or None)
+    _refuse_both(recipe, {**options, **budget, **_given(structured=structured or None)})
+    _refuse_mixture(structured, options, budget)
+    if structured:
+        steps = [{"pass": "simplify"}, {"pass": "fuse"}, {"pass": "prune-channels", "with": budget}]
+        _run_family("prune", model, recipe, {"name": "prune-structured", "steps": steps}, flags)
+        return
     share = 0.5 if sparsity is None else sparsity
     name = f"prune-{share * 100:g}"
-    _run_family("prune", model, recipe, {"name": name, "steps": [{"pass": "prune-magnitude", "with": options}]}, flags)
+    _run_family("prune", model, recipe, {"name": name, "steps": [{"pass": "prune", "with": options}]}, flags)
 
 
 @with_run_flags
@@ -75,6 +91,16 @@ def _run_family(family: Family, model: str, recipe: str | None, own: dict[str, A
 
     chosen = recipe_of_flags(own, flags) if recipe is None else read_recipe(recipe, flags).family(family)
     run_recipe(model, chosen, recipe, flags)
+
+
+def _refuse_mixture(structured: bool, zeros: dict[str, Any], budget: dict[str, Any]) -> None:
+    """Zeros and removal are two things."""
+    if structured and zeros:
+        flag = next(iter(zeros))
+        raise UsageError(f"--{flag} sets weights to zero", where=f"--{flag}", hint="leave it out with --structured")
+    if budget and not structured:
+        flag = next(iter(budget))
+        raise UsageError(f"--{flag} is for whole channels", where=f"--{flag}", hint="add --structured")
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from modelopt_cli.cli.console import print_json, print_payload
 from modelopt_cli.cli.files import read_model, refuse_two_pipes
@@ -15,16 +17,43 @@ if TYPE_CHECKING:
     from modelopt_cli.graph.io import SourceModel
 
 
-def inspect(models: ModelsArgument, as_json: Json = False, debug: Debug = False) -> None:
+Prunable = Annotated[
+    bool, typer.Option("--prunable", help="Show what structured pruning could remove, and why not the rest.")
+]
+
+
+def inspect(models: ModelsArgument, prunable: Prunable = False, as_json: Json = False, debug: Debug = False) -> None:
     """Show inputs, outputs, operators, sizes and types; several models side by side."""
-    from modelopt_cli.cli.render_facts import inspection
+    from modelopt_cli.cli.render_facts import inspection, prunable_groups
 
     refuse_two_pipes(*models)
-    facts = [describe(read_model(name)) for name in models]
+    sources = [read_model(name) for name in models]
+    facts = [describe_prunable(source) if prunable else describe(source) for source in sources]
     if as_json:
         print_json(facts if len(facts) > 1 else facts[0])
+    elif prunable:
+        print_payload(*(line for each in facts for line in prunable_groups(each)))
     else:
         print_payload(*inspection(facts))
+
+
+def describe_prunable(source: SourceModel) -> dict[str, Any]:
+    """What structured pruning could remove from a model, and what it could not, with the reason."""
+    from modelopt_cli.passes.prune.structured.analysis import find_dependencies
+
+    found = find_dependencies(source.model)
+    groups = [
+        {
+            "name": group.name,
+            "kind": group.kind,
+            "size": group.size,
+            "producers": list(group.producers),
+            "consumers": [product.node.name or product.node.op_type for product in group.consumers],
+        }
+        for group in found.groups
+    ]
+    held = [{"name": skip.node, "reason": skip.reason} for skip in found.skipped]
+    return {"model": source.label, "groups": groups, "held": held}
 
 
 def describe(source: SourceModel) -> dict[str, Any]:

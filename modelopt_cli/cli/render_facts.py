@@ -66,6 +66,24 @@ def doctor_table(findings: Sequence[Finding]) -> RenderableType:
     return table
 
 
+def prunable_groups(facts: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Groups of channels that may leave, and what stays with the reason."""
+    if facts["groups"]:
+        table = plain_table("may shrink", "kind", "parts", "read by")
+        for group in facts["groups"]:
+            more = f" + {len(group['consumers']) - 1}" if len(group["consumers"]) > 1 else ""
+            table.add_row(group["name"], group["kind"], str(group["size"]), group["consumers"][0] + more)
+        yield table
+    else:
+        yield "nothing can be pruned"
+    if facts["held"]:
+        table = plain_table("stays", "reason")
+        for each in facts["held"]:
+            table.add_row(each["name"], each["reason"])
+        yield ""
+        yield table
+
+
 def inspection(models: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
     """Facts of one or several models, side by side."""
     names = short_names([each["model"] for each in models])

@@ -13,6 +13,7 @@ STEPS = {
     "int8-dynamic": ["simplify", "fuse", "quantize-dynamic"],
     "max-accuracy": ["simplify", "fuse", "quantize"],
     "min-size": ["simplify", "fuse", "prune", "quantize"],
+    "prune-30-macs": ["simplify", "fuse", "prune-channels"],
     "prune-50": ["simplify", "fuse", "prune"],
     "prune-int8": ["simplify", "fuse", "prune", "quantize"],
     "prune-packed": ["simplify", "fuse", "prune", "pack-sparse"],

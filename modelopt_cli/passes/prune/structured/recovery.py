@@ -160,7 +160,8 @@ def _positions(layer: LinearLayer, array: np.ndarray, limit: int, seed: int) -> 
     if isinstance(layer, ConvLayer):
         rank = array.ndim - 2
         point = PatchGeometry((1,) * rank, (1,) * rank, (1,) * rank, (0,) * (2 * rank), "NOTSET", 1)
-        return sample_patches(array, point, limit, seed)[0]
+        found: np.ndarray = sample_patches(array, point, limit, seed)[0]
+        return found
     return pick(array.reshape(-1, array.shape[-1]), limit, seed)
 
 

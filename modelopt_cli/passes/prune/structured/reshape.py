@@ -98,7 +98,7 @@ def _split(
     flow: Flow, node: ir.Node, merged: np.ndarray, sizes: list[int], wide: list[int], after: range
 ) -> list[Axis]:
     """One axis of several gets the channels: that of attention heads where there is one, else the innermost."""
-    head = head_axis(node.outputs[0], {after[index] for index in wide})
+    head = head_axis(node.outputs[0], {after[index] for index in wide}, flow.shapes)
     chosen = wide[-1] if head is None else head - after.start
     axis = flow.channels.fresh(sizes[chosen])
     assert axis.ids is not None

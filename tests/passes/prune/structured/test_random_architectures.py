@@ -1,0 +1,112 @@
+"""Whatever legal network is put together, removal leaves a valid one, and the same where nobody misses anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+from channel_models import assert_exact_removal, ints, named
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from modelopt_cli.testing import model_from_text
+
+BLOCKS = ("conv", "residual", "depthwise", "concat", "gate", "shuffle", "split", "norm", "shared", "tokens")
+
+
+@dataclass
+class Builder:
+    """Writes a network of blocks; sizes are drawn, the batch stays free."""
+
+    rng: np.random.Generator
+    lines: list[str] = field(default_factory=list)
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+    value: str = "x"
+    channels: int = 3
+
+    def weight(self, *shape: int) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights[name] = (self.rng.standard_normal(shape) / 2).astype(np.float32)
+        return name
+
+    def numbers(self, *values: int) -> str:
+        name = f"i{len(self.weights)}"
+        self.weights[name] = ints(*values)
+        return name
+
+    def emit(self, call: str) -> str:
+        name = f"v{len(self.lines)}"
+        self.lines.append(f"{name} = {call}")
+        return name
+
+    def conv(self, source: str, inputs: int, outputs: int) -> str:
+        return self.emit(f"Conv ({source}, {self.weight(outputs, inputs, 1, 1)}, {self.weight(outputs)})")
+
+    def add(self, block: str) -> None:
+        x, c = self.value, self.channels
+        wide = int(self.rng.integers(2, 5)) * 2
+        if block == "conv":
+            self.value, self.channels = self.emit(f"Relu ({self.conv(x, c, wide)})"), wide
+        elif block == "residual":
+            inner = self.emit(f"Relu ({self.conv(x, c, wide)})")
+            self.value = self.emit(f"Add ({x}, {self.conv(inner, wide, c)})")
+        elif block == "depthwise":
+            self.value = self.emit(f"Conv <group={c}, pads=[1,1,1,1]> ({x}, {self.weight(c, 1, 3, 3)})")
+        elif block == "concat":
+            self.value = self.emit(f"Concat <axis=1> ({x}, {self.conv(x, c, wide)})")
+            self.channels = c + wide
+        elif block == "gate":
+            squeezed = self.emit(f"Relu ({self.conv(self.emit(f'GlobalAveragePool ({x})'), c, wide)})")
+            self.value = self.emit(f"Mul ({x}, {self.emit(f'Sigmoid ({self.conv(squeezed, wide, c)})')})")
+        elif block == "shuffle" and c % 2 == 0:
+            apart = self.emit(f"Reshape ({x}, {self.numbers(0, 2, c // 2, 4, 4)})")
+            turned = self.emit(f"Transpose <perm=[0,2,1,3,4]> ({apart})")
+            self.value = self.emit(f"Reshape ({turned}, {self.numbers(0, c, 4, 4)})")
+        elif block == "split" and c > 1:
+            first = self.emit(f"Slice ({x}, {self.numbers(0)}, {self.numbers(1)}, {self.numbers(1)})")
+            rest = self.emit(f"Slice ({x}, {self.numbers(1)}, {self.numbers(c)}, {self.numbers(1)})")
+            self.value = self.emit(f"Concat <axis=1> ({rest}, {first})")
+        elif block == "norm":
+            stats = [self.weight(c) for _ in range(3)]
+            self.weights["v" + stats[0]] = np.ones(c, np.float32)
+            self.value = self.emit(f"BatchNormalization ({x}, {', '.join(stats)}, v{stats[0]})")
+        elif block == "shared":
+            shared = self.weight(c, c, 1, 1)
+            self.value = self.emit(f"Conv ({self.emit(f'Conv ({x}, {shared})')}, {shared})")
+        elif block == "tokens":
+            self.tokens(x, c)
+
+    def tokens(self, x: str, c: int) -> None:
+        """Attention of two heads over the 16 positions, back to an image."""
+        flat = self.emit(f"Reshape ({x}, {self.numbers(0, c, 16)})")
+        rows = self.emit(f"Transpose <perm=[0,2,1]> ({flat})")
+        parts = []
+        for order in ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3)):
+            projected = self.emit(f"MatMul ({rows}, {self.weight(c, 6)})")
+            apart = self.emit(f"Reshape ({projected}, {self.numbers(0, 0, 2, 3)})")
+            parts.append(self.emit(f"Transpose <perm=[{','.join(map(str, order))}]> ({apart})"))
+        shares = self.emit(f"Softmax <axis=-1> ({self.emit(f'MatMul ({parts[0]}, {parts[1]})')})")
+        mixed = self.emit(f"Transpose <perm=[0,2,1,3]> ({self.emit(f'MatMul ({shares}, {parts[2]})')})")
+        joined = self.emit(f"Reshape ({mixed}, {self.numbers(0, 0, 6)})")
+        out = self.emit(f"Transpose <perm=[0,2,1]> ({self.emit(f'MatMul ({joined}, {self.weight(6, c)})')})")
+        self.value = self.emit(f"Reshape ({out}, {self.numbers(0, c, 4, 4)})")
+
+    def model(self) -> ir.Model:
+        head = self.emit(f"Flatten ({self.emit(f'GlobalAveragePool ({self.value})')})")
+        self.lines.append(f"y = Gemm <transB=1> ({head}, {self.weight(4, self.channels)})")
+        body = "\n".join(self.lines)
+        return named(model_from_text(f"m (float[N,3,4,4] x) => (float[N,4] y) {{ {body} }}", **self.weights))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=6), st.integers(0, 2**16), st.floats(0.2, 0.7))
+def test_removal_is_valid_and_exact(blocks: list[str], seed: int, share: float) -> None:
+    builder = Builder(np.random.default_rng(seed))
+    builder.add("conv")
+    for block in blocks:
+        builder.add(block)
+    model = builder.model()
+    inputs = [(value.name, str(value.shape)) for value in (*model.graph.inputs, *model.graph.outputs)]
+    after = assert_exact_removal(model, share, N=2)
+    assert [(value.name, str(value.shape)) for value in (*after.graph.inputs, *after.graph.outputs)] == inputs

@@ -92,7 +92,7 @@ class BoundDataset:
                 if array.dtype.kind in "fc" and not np.isfinite(array).all():
                     raise DataError(f"input '{spec.name}' has NaN or Inf in sample {position}", where=self.source)
                 if spec.shape is not None and array.ndim == len(spec.shape) + 1:
-                    array = array[0]  # the model has no batch dimension: a row is what it takes
+                    array = np.asarray(array[0])  # the model has no batch dimension: a row is what it takes
                 self._check_row(array, spec, position)
                 sample[spec.name] = self._cast(array, spec)
             yield sample

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -137,3 +139,11 @@ def test_real_archives_bind_to_their_models(zoo):
     data = bind(open_dataset(zoo / "ppocr_det" / "calib.f16.npz"), load_model(zoo / "ppocr_det" / "model.onnx").model)
     sample = next(iter(data))
     assert len(data) == 24 and sample["x"].shape == (1, 3, 480, 480) and sample["x"].dtype == np.float32
+
+
+def test_a_scalar_input_is_fed_an_array(tmp_path: Path) -> None:
+    model = model_from_text("g (float[n] x, int64 rate) => (float[n] y) { r = Cast<to = 1>(rate)  y = Mul(x, r) }")
+    np.savez(tmp_path / "d.npz", x=np.ones((2, 4), np.float32), rate=np.array([8, 16]))
+    samples = list(bind(open_dataset(tmp_path / "d.npz"), model))
+    assert [type(sample["rate"]) for sample in samples] == [np.ndarray] * 2  # the runtime takes no NumPy scalars
+    assert [(int(sample["rate"]), sample["rate"].shape) for sample in samples] == [(8, ()), (16, ())]

@@ -26,7 +26,7 @@ from modelopt_cli.profiling.timing import compare_latency
 
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 DEFAULT_SHARE = 0.7
-GATE_S = 2.0
+GATE_S = 1.0
 FINER = 4  # where the kernels' multiples do not reach the budget, a quarter of them does not run faster but counts
 
 

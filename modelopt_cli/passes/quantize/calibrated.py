@@ -79,7 +79,8 @@ class CalibratedPass(Pass):
         judge = OutputJudge(model, builder.judged)
         observer = choose_observer(judge, builder, search.plan, search.log)
         search.built = builder.build(search.plan, observer, final=True)
-        search.log.append(f"ranges from {builder.calibration_samples} samples")
+        if builder.calibration_samples:
+            search.log.append(f"ranges from {builder.calibration_samples} samples")
         if self.plan is not None:
             return  # what it left in float, it left for good
         judged = self._judged(judge, ctx)

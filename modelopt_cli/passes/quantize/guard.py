@@ -49,13 +49,13 @@ class Limits:
     def shortfall(self, error: OutputError) -> float:
         """How much is missing: 0 when all holds, decibels and hundredths of agreement added up otherwise."""
         bands = (max((self.band_db if b.band else self.sqnr_db) - b.sqnr_db, 0.0) for b in error.bands)
-        agreement = error.agreement if error.agreement is not None else 1.0
+        agreement = error.answers if error.answers is not None else 1.0
         lost = error.drop - self.max_drop if error.drop is not None else 0.0
         lacking = max(self.agreement - error.agreement_at_most, self.asked_agreement - agreement, lost, 0.0)
         return sum(bands) + 100 * lacking
 
     def _agrees(self, error: OutputError) -> bool:
-        asked = error.agreement is None or error.agreement >= self.asked_agreement
+        asked = error.answers is None or error.answers >= self.asked_agreement
         accurate = error.drop is None or error.drop <= self.max_drop
         return asked and accurate and error.agreement_at_most >= self.agreement
 

@@ -1,7 +1,7 @@
 """How far a quantized model's outputs are from the float model's: what choices between variants are judged by.
 
 An output may hold numbers of very different size side by side: box coordinates up to 640 and scores up to 1 in one
-tensor. Its noise as a whole says nothing of the small ones, so outputs are cut into bands of alike magnitude.
+tensor. Its noise as a whole says nothing of the small ones, so such an output is cut in two bands, judged apart.
 """
 
 from __future__ import annotations
@@ -46,12 +46,15 @@ class OutputError:
         bands: Every output as a whole, and its bands where it has several.
         agreement: Share of rows with the same arg-max in the worst output of scores; None where there is none.
         rows: Rows that the agreement was counted on.
+        answers: Likewise for every output of two or three axes, as the report counts it: also where the last axis may
+            count positions.
         drop: Loss of accuracy on labelled samples, as a fraction; None where nobody measured it.
     """
 
     bands: tuple[BandError, ...]
     agreement: float | None = None
     rows: int = 0
+    answers: float | None = None
     drop: float | None = None
 
     @property
@@ -110,7 +113,7 @@ class OutputJudge:
         """The error of a variant; outputs that are not float count for nothing, those that are not finite for all."""
         session = open_session(model, arena=False)
         signal, noise = np.zeros(len(self._bands)), np.zeros(len(self._bands))
-        same: dict[int, list[int]] = {index: [0, 0] for index in self._scores()}
+        same: dict[int, list[int]] = {index: [0, 0] for index in self._ranked()}
         for sample, exact in self._held:
             found = run(session, dict(sample))
             for index, band in enumerate(self._bands):
@@ -122,21 +125,29 @@ class OutputJudge:
                     equal = exact[output].argmax(axis=-1) == found[output].argmax(axis=-1)
                     counts[0] += int(equal.sum())
                 counts[1] += exact[output].size // exact[output].shape[-1]
-        shares = [(hits / rows, rows) for hits, rows in same.values() if rows]
-        agreement, rows = min(shares, default=(None, 0))
+        shares = {output: (hits / rows, rows) for output, (hits, rows) in same.items() if rows}
+        agreement, rows = min((shares[output] for output in self._scores() if output in shares), default=(None, 0))
+        answers = min((share for share, _ in shares.values()), default=None)
         bands = zip(self._bands, signal, noise, strict=True)
         return OutputError(
             tuple(BandError(self._names[band.output], band.label, _decibel(s, n)) for band, s, n in bands),
             agreement,
             rows,
+            answers,
         )
 
-    def _scores(self) -> Iterator[int]:
-        """Outputs that are scores of classes: the arg-max over coordinates and scores together says nothing."""
+    def _ranked(self) -> list[int]:
+        """Outputs of which the report compares the arg-max over the last axis."""
+        arrays = self._held[0][1] if self._held else []
+        return [i for i, a in enumerate(arrays) if _is_float(a) and a.ndim in (2, 3) and a.shape[-1] > 1]
+
+    def _scores(self) -> list[int]:
+        """Those that are scores of classes: the arg-max over positions, or of coordinates too, says nothing."""
         banded = {band.output for band in self._bands if band.indices is not None}
-        for index, array in enumerate(self._held[0][1] if self._held else []):
-            if _is_float(array) and array.ndim in (2, 3) and array.shape[-1] > 1 and index not in banded:
-                yield index
+        arrays = self._held[0][1] if self._held else []
+        return [
+            i for i in self._ranked() if i not in banded and (arrays[i].ndim == 2 or _channel_axis([arrays[i]]) == 2)
+        ]
 
     def _cut(self) -> Iterator[_Band]:
         for index in range(len(self._names)):
@@ -144,31 +155,34 @@ class OutputJudge:
             if not arrays or not all(_is_float(array) and array.size for array in arrays):
                 continue
             yield _Band(index, "")
-            parts = max((list(_bands(index, arrays, axis)) for axis in _axes(arrays)), key=len, default=[])
-            yield from parts if len(parts) > 1 else ()
+            axis = _channel_axis(arrays)
+            if axis is not None:
+                yield from _bands(index, arrays, axis)
 
 
-def _axes(arrays: list[np.ndarray]) -> list[int]:
-    """The axes that may count channels: the second and the last, of the same moderate length in all samples."""
-    rank = arrays[0].ndim
+def _channel_axis(arrays: list[np.ndarray]) -> int | None:
+    """The axis that counts channels, if one does: positions are many, and their lengths follow the input's."""
+    shape = arrays[0].shape
+    rank = len(shape)
     if rank < 3 or any(array.ndim != rank for array in arrays):
-        return []
-    return [axis for axis in {1, rank - 1} if len({a.shape[axis] for a in arrays}) == 1 < arrays[0].shape[axis]]
+        return None
+    channels_last = shape[2] < shape[1] if rank == 3 else rank > 4 or shape[3] < min(shape[1:3])
+    axis = rank - 1 if channels_last else 1
+    lengths = {array.shape[axis] for array in arrays}
+    return axis if len(lengths) == 1 and 1 < shape[axis] <= LARGEST_AXIS else None
 
 
 def _bands(output: int, arrays: list[np.ndarray], axis: int) -> Iterator[_Band]:
-    """Indices of an axis by their largest magnitude: each band spans a factor of `BAND_RATIO` at most."""
-    if arrays[0].shape[axis] > LARGEST_AXIS:
-        return
+    """Channels of large and of small numbers, cut where the gap between largest magnitudes is widest."""
     others = tuple(a for a in range(arrays[0].ndim) if a != axis)
     finite = [np.where(np.isfinite(array), np.abs(array), 0) for array in arrays]
     peaks = np.max([array.max(axis=others, initial=0.0) for array in finite], axis=0)
-    order = [int(i) for i in np.argsort(-peaks, kind="stable") if peaks[i] > 0]
-    while order:
-        count = sum(peaks[i] * BAND_RATIO >= peaks[order[0]] for i in order)
-        chosen = np.sort(order[:count])
-        yield _Band(output, f"axis {axis}: {_ranges(chosen)}", axis, chosen)
-        order = order[count:]
+    order = np.array([i for i in np.argsort(-peaks, kind="stable") if peaks[i] > 0], np.int64)
+    gaps = peaks[order[:-1]] / peaks[order[1:]]
+    if gaps.size and gaps.max() >= BAND_RATIO:
+        cut = int(gaps.argmax()) + 1
+        for chosen in (np.sort(order[:cut]), np.sort(order[cut:])):
+            yield _Band(output, f"axis {axis}: {_ranges(chosen)}", axis, chosen)
 
 
 def _ranges(indices: np.ndarray) -> str:

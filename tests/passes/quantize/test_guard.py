@@ -1,0 +1,113 @@
+"""No group collapses the output: boxes and scores in one tensor keep both, whatever makes one of them coarse."""
+
+import numpy as np
+import pytest
+
+from modelopt_cli.passes.quantize.guard import Limits
+from modelopt_cli.passes.quantize.output_error import BandError, OutputError, OutputJudge
+from modelopt_cli.passes.quantize.quantize import Quantize
+from modelopt_cli.passes.quantize.quantize_static import QuantizeStatic
+from modelopt_cli.testing import ArrayDataset, model_from_text, run_model, run_pass
+
+HEADS = """net (float[1,8,64,64] x) => (float[1,14,4096] y) {
+    a = Conv <pads = [1,1,1,1]> (x, w)
+    r = Relu (a)
+    b = Conv (r, wb)
+    c = Conv (r, wc)
+    s = Sigmoid (c)
+    joined = Concat <axis = 1> (b, s)
+    y = Reshape (joined, shape)
+}"""
+ONE_HEAD = """net (float[1,8,64,64] x) => (float[1,14,4096] y) {
+    a = Conv <pads = [1,1,1,1]> (x, w)
+    r = Relu (a)
+    h = Conv (r, wh)
+    y = Reshape (h, shape)
+}"""
+SHAPE = np.array([1, 14, 4096])
+
+
+def weights(**shapes):
+    rng = np.random.default_rng(0)
+    return {name: (rng.standard_normal(shape) * 0.2).astype(np.float32) for name, shape in shapes.items()}
+
+
+def samples(count=8):
+    return ArrayDataset({"x": np.random.default_rng(1).standard_normal((count, 8, 64, 64)).astype(np.float32)})
+
+
+def two_heads(box_size):
+    made = weights(w=(16, 8, 3, 3), wb=(4, 16, 1, 1), wc=(10, 16, 1, 1))
+    return model_from_text(HEADS, **made | {"wb": made["wb"] * np.float32(box_size)}, shape=SHAPE)
+
+
+def one_head(box_size):
+    made = weights(w=(16, 8, 3, 3), wh=(14, 16, 1, 1))
+    size = np.where(np.arange(14) < 4, box_size, 0.3).astype(np.float32).reshape(-1, 1, 1, 1)
+    return model_from_text(ONE_HEAD, w=made["w"], wh=made["wh"] * size, shape=SHAPE)
+
+
+def scores_sqnr(model, result):
+    feeds = dict(next(iter(samples())))
+    exact, found = (run_model(each, feeds)["y"][:, 4:] for each in (model, result))
+    return 10 * np.log10(np.square(exact).sum() / np.square(exact - found).sum())
+
+
+@pytest.mark.parametrize("make", [Quantize, QuantizeStatic])
+def test_a_concat_of_coordinates_and_scores_stays_float_by_its_ranges(make):
+    model = two_heads(100)
+    result = run_pass(make(budget=0), model, calibration=samples())
+    assert any("very different ranges" in line for line in result.details["decisions"])
+    assert scores_sqnr(model, result.model) > 25
+    assert result.details["integer_ops"]["Conv"] == 3
+
+
+def test_a_concat_of_like_ranges_is_integer():
+    result = run_pass(QuantizeStatic(budget=0), two_heads(0.2), calibration=samples())
+    assert result.details["integer_ops"]["Concat"] == 1
+
+
+def test_one_product_that_makes_both_goes_back_to_float_by_the_error_at_the_output():
+    model = one_head(640)
+    result = run_pass(QuantizeStatic(budget=0), model, calibration=samples())
+    assert any("1 groups in float" in line for line in result.details["decisions"])
+    assert result.details["integer_ops"]["Conv"] == 1
+    assert scores_sqnr(model, result.model) > 25
+
+
+def test_one_product_of_like_outputs_stays_integer():
+    result = run_pass(QuantizeStatic(budget=0), one_head(0.3), calibration=samples())
+    assert result.details["integer_ops"]["Conv"] == 2
+
+
+def test_a_plan_that_is_replayed_needs_no_guard():
+    model = one_head(640)
+    first = run_pass(QuantizeStatic(budget=0), model, calibration=samples())
+    again = run_pass(QuantizeStatic(plan=first.details["plan"]), model, calibration=samples())
+    assert again.details["integer_ops"] == first.details["integer_ops"]
+    assert scores_sqnr(model, again.model) == pytest.approx(scores_sqnr(model, first.model))
+
+
+@pytest.mark.parametrize(("wanted", "convs"), [(10.0, 2), (60.0, 0)])
+def test_decibels_that_are_asked_for_are_kept_by_as_many_groups_as_it_takes(wanted, convs):
+    model = one_head(0.3)
+    result = run_pass(QuantizeStatic(budget=0, min_sqnr=wanted), model, calibration=samples())
+    assert result.details["integer_ops"].get("Conv", 0) == convs
+
+
+def test_the_result_that_comes_closest_is_kept_when_nothing_is_good_enough():
+    result = run_pass(QuantizeStatic(budget=0, min_sqnr=199.0), one_head(0.3), calibration=samples())
+    assert result.details["limits_hold"] is False
+
+
+def test_bands_are_cut_between_coordinates_and_scores_only():
+    apart = OutputJudge(one_head(640), samples()).judge(one_head(640))
+    assert [band.band for band in apart.bands] == ["", "axis 1: 0-3", "axis 1: 4-13"]
+    assert [band.band for band in OutputJudge(one_head(0.3), samples()).judge(one_head(0.3)).bands] == [""]
+
+
+@pytest.mark.parametrize(("share", "rows", "missed"), [(0.9, 10, False), (0.9, 1000, True), (0.96, 1000, False)])
+def test_agreement_is_missed_when_chance_does_not_explain_it(share, rows, missed):
+    error = OutputError((BandError("y", "", 30.0),), share, rows)
+    assert bool(Limits().missed(error)) == missed
+    assert (Limits().shortfall(error) > 0) == missed

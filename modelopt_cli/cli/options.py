@@ -74,7 +74,8 @@ Shape = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, metavar="N", help="Seed of everything random.")]
 ReportFile = Annotated[
-    Path | None, typer.Option("--report", metavar="FILE", help="Write the report too: .json or .md, by suffix.")
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write the report too: .json, .md, .html, .xml (JUnit) or .csv."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
@@ -156,7 +157,7 @@ def with_run_flags(command: Callable[..., None]) -> Callable[..., None]:
     return expanded
 
 
-def parse_shapes(texts: Sequence[str] | None) -> dict[str, list[int]]:
+def parse_shapes(texts: Sequence[str] | None, flag: str = "--shape") -> dict[str, list[int]]:
     """``["ids=1x128"]`` -> ``{"ids": [1, 128]}``.
 
     Raises:
@@ -166,9 +167,9 @@ def parse_shapes(texts: Sequence[str] | None) -> dict[str, list[int]]:
     for text in texts or ():
         name, _, dims = text.rpartition("=")
         if not name or not all(dim.isascii() and dim.isdigit() and int(dim) > 0 for dim in dims.split("x")):
-            raise UsageError(f"'{text}' is not a shape", where="--shape", hint="NAME=1x3x224x224")
+            raise UsageError(f"'{text}' is not a shape", where=flag, hint="NAME=1x3x224x224")
         if name in shapes:
-            raise UsageError(f"input '{name}' is named twice", where="--shape")
+            raise UsageError(f"input '{name}' is named twice", where=flag)
         shapes[name] = [int(dim) for dim in dims.split("x")]
     return shapes
 

@@ -12,8 +12,10 @@ from modelopt_cli.cli import (
     compare,
     compress,
     convert_data,
+    diff,
     doctor,
     evaluate,
+    fuse,
     inspect,
     passes,
     profile,
@@ -60,12 +62,13 @@ def root(
 
 
 app.command("compress")(compress.compress)
-app.command("fuse")(compress.fuse)
+app.command("fuse")(fuse.fuse)
 app.command("prune")(compress.prune)
 app.command("quantize")(compress.quantize)
 app.command("profile")(profile.profile)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("diff")(diff.diff)
 app.add_typer(report.group, name="report")
 app.command("inspect")(inspect.inspect)
 app.command("convert-data")(convert_data.convert_data)

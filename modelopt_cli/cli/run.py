@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from modelopt_cli.cli.options import RunFlags, check_providers, parse_shapes
 from modelopt_cli.errors import GateError, ModelError, UsageError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from modelopt_cli.data.files import FileDataset
     from modelopt_cli.graph.io import SourceModel
     from modelopt_cli.pipeline.options import CompressOptions
@@ -45,7 +47,13 @@ def recipe_of_flags(settings: Mapping[str, Any], flags: RunFlags) -> Recipe:
     return parse_recipe(text, "flags", overrides=[*(flags.overrides or ()), *_overrides(flags)])
 
 
-def run_recipe(model: str, recipe: Recipe, recipe_name: str | None, flags: RunFlags) -> None:
+def run_recipe(
+    model: str,
+    recipe: Recipe,
+    recipe_name: str | None,
+    flags: RunFlags,
+    more: Callable[[RunReport], Iterable[RenderableType]] | None = None,
+) -> None:
     """Run, write, print; a missed requirement is the last thing that is said.
 
     Args:
@@ -53,6 +61,7 @@ def run_recipe(model: str, recipe: Recipe, recipe_name: str | None, flags: RunFl
         recipe: With all overrides applied.
         recipe_name: As the user named it, for the depfile; None for a recipe that flags spell.
         flags: What all of these commands have in common.
+        more: What to print after the report.
 
     Raises:
         GateError: A requirement of the recipe was missed; the model is written all the same, but for
@@ -62,6 +71,10 @@ def run_recipe(model: str, recipe: Recipe, recipe_name: str | None, flags: RunFl
     output = _check_flags(model, recipe, flags)
     options = _options(recipe, flags)
     source = read_model(model)
+    if output is not None:
+        from modelopt_cli.graph.io import check_room
+
+        check_room(output, source.file_bytes)
     if flags.dry_run:
         _print_plan(source.label, output, recipe, options, flags)
         return
@@ -77,6 +90,8 @@ def run_recipe(model: str, recipe: Recipe, recipe_name: str | None, flags: RunFl
     if flags.report is not None and (not wanted or output is None):
         write_report(report, flags.report)
     _print_report(report, flags, to_stderr=wanted and output is None)
+    if more is not None:
+        print_payload(*more(report), to_stderr=wanted and output is None)
     if not report.gates_met:
         raise _gate_error(report, output, written=wanted)
 

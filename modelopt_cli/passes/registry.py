@@ -14,6 +14,7 @@ from modelopt_cli.passes.base import Pass
 GROUP = "modelopt_cli.passes"
 
 BUILTIN: dict[str, str] = {
+    "pin-inputs": "modelopt_cli.passes.fuse.pin_inputs:PinInputs",
     "simplify": "modelopt_cli.passes.fuse.simplify:Simplify",
     "fuse": "modelopt_cli.passes.fuse.fuse:Fuse",
     "prune": "modelopt_cli.passes.prune.prune:Prune",

@@ -145,7 +145,7 @@ def _last_axes(reduced: ir.Node, value: ir.Value) -> tuple[int, ...] | None:
     axes: list[int] = list(reduced.attributes.get_ints("axes", ()))
     if len(reduced.inputs) > 1 and (array := edit.constant(reduced.inputs[1])) is not None:
         axes = [int(axis) for axis in array.reshape(-1)]
-    if dims is None or not axes or reduced.attributes.get_int("keepdims", 1) != 1:
+    if not dims or not axes or reduced.attributes.get_int("keepdims", 1) != 1:
         return None
     if sorted(axis % len(dims) for axis in axes) != list(range(len(dims) - len(axes), len(dims))):
         return None

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -174,6 +175,24 @@ def check_writable(path: Path) -> None:
         raise UsageError(f"the folder {path.parent} does not exist", where=str(path), hint=f"mkdir -p {path.parent}")
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise UsageError("cannot be written: permission denied", where=str(path), hint="choose another -o FILE")
+
+
+def check_room(path: Path, needed: int) -> None:
+    """Refuse an output that will not fit, before any long work.
+
+    Args:
+        path: Where it goes.
+        needed: Bytes of the source: a result is seldom larger, and lies beside the old file for a moment.
+
+    Raises:
+        OutputError: The disk has less room.
+    """
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        message = (
+            f"the disk has {free / 1e6:.0f} MB left, and a result as large as the source takes {needed / 1e6:.0f} MB"
+        )
+        raise OutputError(message, where=str(path), hint="free some space, or choose another -o FILE")
 
 
 def weight_bytes(model: ir.Model) -> int:

@@ -191,4 +191,4 @@ def test_a_provider_that_is_not_installed(refused, good: Path) -> None:
 
 
 def test_both_models_from_one_pipe(refused, good: Path) -> None:
-    assert "one model only" in refused("profile", "-", "--baseline", "-", code=2, stdin=good.read_bytes())
+    assert "read once only" in refused("profile", "-", "--baseline", "-", code=2, stdin=good.read_bytes())

@@ -27,29 +27,40 @@ class Moments:
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
         self._count = 0
 
+    def __add__(self, other: Moments) -> Moments:
+        """The moments of the rows of both."""
+        both = Moments(*self._sum.shape)
+        both._square = self.settled()._square + other.settled()._square
+        both._cross = self._cross + other._cross
+        both._sum = self._sum + other._sum
+        both._sum_original = self._sum_original + other._sum_original
+        both._count = self._count + other._count
+        return both
+
     def update(self, rows: np.ndarray, original: np.ndarray) -> None:
         """Take in rows [groups, n, columns] of both networks, the same positions of the same samples."""
         self._waiting.append((rows, original))
         # A product of few rows is all overhead: the sums are as large as a layer's weights.
         if sum(waiting.shape[1] for waiting, _ in self._waiting) >= max(self._sum.shape[1], ROWS_AT_ONCE):
-            self._flush()
+            self.settled()
+
+    def settled(self) -> Moments:
+        """Itself, with every row added."""
+        if self._waiting:
+            rows, original = (np.concatenate(parts, axis=1) for parts in zip(*self._waiting, strict=True))
+            self._waiting.clear()
+            rows, original = rows.astype(np.float32, copy=False), original.astype(np.float32, copy=False)
+            self._square += np.swapaxes(rows, 1, 2) @ rows
+            self._cross += np.swapaxes(original, 1, 2) @ rows
+            self._sum += rows.sum(axis=1, dtype=np.float64)
+            self._sum_original += original.sum(axis=1, dtype=np.float64)
+            self._count += rows.shape[1]
+        return self
 
     @property
     def count(self) -> int:
         """Rows so far."""
-        self._flush()
-        return self._count
-
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
-        rows, original = (np.concatenate(parts, axis=1, dtype=np.float32) for parts in zip(*self._waiting, strict=True))
-        self._waiting.clear()
-        self._square += np.swapaxes(rows, 1, 2) @ rows
-        self._cross += np.swapaxes(original, 1, 2) @ rows
-        self._sum += rows.sum(axis=1, dtype=np.float64)
-        self._sum_original += original.sum(axis=1, dtype=np.float64)
-        self._count += rows.shape[1]
+        return self.settled()._count
 
     def means(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean of x and of x0, each [groups, columns]."""

@@ -65,9 +65,9 @@ def test_json_is_the_report_and_nothing_else(cli, model: Path) -> None:
 
 
 def test_flags_spell_a_recipe(cli, model: Path) -> None:
-    run = cli("prune", model, "--sparsity", "0.25", "--scope", "global", "--json", *QUICK)
+    run = cli("prune", model, "--sparsity", "0.25", "--distribution", "lamp", "--json", *QUICK)
     (step,) = run.json["recipe"]["steps"]
-    assert (step["pass"], step["with"]["sparsity"], step["with"]["scope"]) == ("prune-magnitude", 0.25, "global")
+    assert (step["pass"], step["with"]["sparsity"], step["with"]["distribution"]) == ("prune", 0.25, "lamp")
     assert model.with_name("model.prune-25.onnx").is_file()
 
 
@@ -78,7 +78,7 @@ def test_a_part_runs_the_steps_of_its_family(cli, model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [["prune", "--sparsity", "1.5"], ["prune", "--scope", "all"], ["quantize", "--method", "x"]]
+    "args", [["prune", "--sparsity", "1.5"], ["prune", "--criterion", "all"], ["quantize", "--method", "x"]]
 )
 def test_flags_out_of_range(args: list[str], cli, model: Path) -> None:
     run = cli(args[0], model, *args[1:])

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from modelopt_cli.calibration.hessian import Moments
 from modelopt_cli.passes.base import PassContext, Skip
-from modelopt_cli.passes.prune.distribution import LEVELS, spread_by_error, spread_erk, spread_evenly, spread_lamp
+from modelopt_cli.passes.prune.distribution import spread_by_error, spread_erk, spread_evenly, spread_lamp, whole_counts
+from modelopt_cli.passes.prune.judge import best_damping, problem_of
 from modelopt_cli.passes.prune.linear import LinearLayer, linear_layer
 from modelopt_cli.passes.prune.patterns import Pattern
-from modelopt_cli.passes.prune.solver import Problem, choose_mask, error_curve, make_problem, refit
-from modelopt_cli.passes.prune.walk import Walk
+from modelopt_cli.passes.prune.sensitivity import measure_curves
+from modelopt_cli.passes.prune.settings import Criterion, DataPruning
+from modelopt_cli.passes.prune.solver import Problem, choose_mask, refit
+from modelopt_cli.passes.prune.walk import Halves, Walk
 from modelopt_cli.passes.prune.weights import Weight
 
-Criterion = Literal["second-order", "activation", "magnitude", "random"]
-Distribution = Literal["sensitivity", "uniform", "erk", "lamp"]
 Outcome = tuple[int, list[Skip], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class DataPruning:
-    """How to prune with data; the options of pass `prune` without its "auto"."""
-
-    criterion: Criterion
-    distribution: Distribution
-    pattern: Pattern
-    refit: bool
-    samples: int
-    damping: float
 
 
 def prune_by_data(
@@ -63,9 +50,9 @@ def prune_by_data(
         shares = _shares(Walk(model, None, data, ctx.seed), layers, sparsity, overrides, settings, advance)
         chosen = [layer for layer in layers if shares[layer] > 0]
         losses: dict[LinearLayer, float] = {}
-        for layer, moments in Walk(model, original, data, ctx.seed).moments(chosen):
+        for layer, halves in Walk(model, original, data, ctx.seed).moments(chosen):
             rng = np.random.default_rng((ctx.seed, len(losses)))
-            losses[layer] = prune_layer(layer, moments, shares[layer], settings, rng)
+            losses[layer] = prune_layer(layer, halves, shares[layer], settings, rng)
             advance(1)
     return len({id(w.value) for layer in chosen for w in layer.weights}), skipped, _details(layers, losses)
 
@@ -88,12 +75,14 @@ def group_layers(weights: Sequence[Weight], pattern: Pattern) -> tuple[list[Line
 
 
 def prune_layer(
-    layer: LinearLayer, moments: Moments, sparsity: float, settings: DataPruning, rng: np.random.Generator
+    layer: LinearLayer, halves: Halves, sparsity: float, settings: DataPruning, rng: np.random.Generator
 ) -> float:
     """Zero a share of one layer's weights and fit the rest; the share of the output's power that is lost."""
     centred = layer.bias is not None
     before = layer.matrix()
-    problem = _problem(layer, moments, settings, before)
+    moments = halves[0] + halves[1]
+    damping = settings.damping or best_damping(*halves, before, settings.pattern, sparsity, centred=centred)
+    problem = problem_of(moments, before, damping, centred=centred)
     if settings.criterion == "second-order":
         mask = choose_mask(problem, settings.pattern, sparsity)
     else:
@@ -104,15 +93,8 @@ def prune_layer(
     layer.replace(after)
     if centred and settings.refit:
         mean, original = moments.means()
-        layer.shift_bias(_outputs(before, original) - _outputs(after, mean))
+        layer.shift_bias(layer.outputs(before, original) - layer.outputs(after, mean))
     return problem.error(solved) / problem.power
-
-
-def _problem(layer: LinearLayer, moments: Moments, settings: DataPruning, weights: np.ndarray) -> Problem:
-    centred = layer.bias is not None
-    return make_problem(
-        moments.hessian(centred=centred), moments.cross(centred=centred), weights.astype(np.float64), settings.damping
-    )
 
 
 def _scores(problem: Problem, weights: np.ndarray, criterion: Criterion, rng: np.random.Generator) -> np.ndarray:
@@ -122,18 +104,13 @@ def _scores(problem: Problem, weights: np.ndarray, criterion: Criterion, rng: np
     return scores
 
 
-def _outputs(matrix: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    outputs: np.ndarray = np.einsum("grk,gk->gr", matrix.astype(np.float64), mean)
-    return outputs
-
-
 def _shares(
     walk: Walk,
     layers: Sequence[LinearLayer],
     sparsity: float,
     overrides: Mapping[int, float],
     settings: DataPruning,
-    advance: Any,
+    advance: Callable[[int], None],
 ) -> dict[LinearLayer, float]:
     """The share of each layer: its own where the user gave one, else its part of the whole."""
     fixed = {
@@ -145,10 +122,7 @@ def _shares(
     if settings.pattern.of:
         spread = spread_evenly([1] * len(free), settings.pattern.most(sparsity))
     elif settings.distribution == "sensitivity":
-        curves = {}
-        for layer, moments in walk.moments(free):
-            curves[layer] = error_curve(_problem(layer, moments, settings, layer.matrix()), settings.pattern, LEVELS)
-            advance(1)
+        curves = measure_curves(walk, free, sparsity, settings, advance)
         spread = spread_by_error([layer.size for layer in free], [curves[layer] for layer in free], sparsity)
     elif settings.distribution == "lamp":
         spread = spread_lamp([layer.matrix() for layer in free], sparsity)
@@ -156,7 +130,7 @@ def _shares(
         spread = spread_erk([layer.matrix().shape for layer in free], sparsity)
     else:
         spread = spread_evenly([1] * len(free), sparsity)
-    return fixed | dict(zip(free, spread, strict=True))
+    return fixed | dict(zip(free, whole_counts([layer.size for layer in free], spread), strict=True))
 
 
 def _details(layers: Iterable[LinearLayer], losses: Mapping[LinearLayer, float]) -> dict[str, Any]:

@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+LEVELS = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 MOST = 0.98  # of a layer: one without weights is no layer
 _HALVINGS = 60
+_GRID = np.array([0.0, *LEVELS])
+_PRICED = np.array([0.0, *(_GRID[1:] + _GRID[:-1]) / 2, MOST])  # where a piece's slope holds: its middle
+_FADE = 5.0  # in logarithms: how much cheaper than on the first piece the very first zeros are
 
 
 def spread_evenly(sizes: Sequence[int], sparsity: float) -> list[float]:
@@ -51,24 +54,31 @@ def spread_by_error(sizes: Sequence[int], curves: Sequence[Sequence[float]], spa
         curves: Error of each layer at each of `LEVELS`; made convex, since a layer passes all levels on its way.
         sparsity: Share of all weights.
     """
-    grid = np.array([0.0, *LEVELS])
-    slopes = [_convex_slopes(grid, np.array([0.0, *curve])) for curve in curves]
+    prices = [_log_prices([0.0, *curve], size) for curve, size in zip(curves, sizes, strict=True)]
 
-    def shares(price: float) -> list[float]:
-        return [
-            min(MOST, float(np.interp(math.log(price * size), np.log(slope), grid[1:], left=0.0, right=MOST)))
-            for size, slope in zip(sizes, slopes, strict=True)
-        ]
+    def shares(limit: float) -> list[float]:
+        return [float(np.interp(-limit, price, _PRICED)) for price in prices]
 
-    return _meet(sizes, sparsity, lambda log_price: shares(math.exp(-log_price)))
+    return _meet(sizes, sparsity, shares)
 
 
-def _convex_slopes(grid: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """Error per share of zeros on each piece, rising."""
-    rising = np.maximum.accumulate(errors)
-    slopes = np.maximum.accumulate(np.diff(rising) / np.diff(grid))
-    distinct: np.ndarray = np.maximum(slopes, 1e-12) * (1 + 1e-9 * np.arange(len(slopes)))
-    return distinct
+def whole_counts(sizes: Sequence[int], shares: Sequence[float]) -> list[float]:
+    """The shares moved to whole numbers of weights whose sum is that of the shares, rounded once."""
+    moved, meant, given = [], 0.0, 0
+    for size, share in zip(sizes, shares, strict=True):
+        meant += size * share
+        count = min(max(round(meant) - given, 0), size)
+        given += count
+        moved.append(count / size)
+    return moved
+
+
+def _log_prices(errors: Sequence[float], size: int) -> np.ndarray:
+    """The logarithm of the error that one more zero adds, at each share of `_PRICED`, rising."""
+    slopes = np.diff(np.maximum.accumulate(errors)) / np.diff(_GRID)
+    rising = np.log(np.maximum(np.maximum.accumulate(slopes), 1e-12) / size)
+    apart = rising + 1e-6 * np.arange(len(rising))  # flat pieces are passed one after another, not all at once
+    return np.concatenate([[apart[0] - _FADE], apart, [apart[-1] + _FADE]])
 
 
 def _meet(sizes: Sequence[int], sparsity: float, shares: Callable[[float], list[float]]) -> list[float]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,11 +72,28 @@ class LinearLayer:
     def rows(self, arrays: Mapping[str, np.ndarray], limit: int, seed: int) -> np.ndarray:
         """At most about ``limit`` rows of one sample, [groups, n, columns]; the same positions for the same seed."""
 
-    def bias_matrix(self) -> np.ndarray:
-        """The bias as float64 [groups, rows]; only where there is one."""
-        assert self.bias is not None
-        groups, rows, _ = self.matrix().shape
-        return self.bias.array().astype(np.float64).reshape(groups, rows)
+    @staticmethod
+    def outputs(matrix: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """What a matrix makes of one row of each group, [groups, columns] -> [groups, rows], in double precision."""
+        outputs: np.ndarray = np.einsum("grk,gk->gr", matrix.astype(np.float64), row)
+        return outputs
+
+    @contextlib.contextmanager
+    def draft(self, matrix: np.ndarray, shift: np.ndarray | None) -> Iterator[None]:
+        """W is another matrix, and the bias shifted, for as long as this lasts."""
+        changed = [*self.weights, *([self.bias] if self.bias is not None else [])]
+        before = [(weight, weight.value.const_value, weight.array()) for weight in changed]
+        self.replace(matrix)
+        if shift is not None:
+            self.shift_bias(shift)
+        try:
+            yield
+        finally:
+            for weight, tensor, array in before:
+                if weight.value.is_initializer():
+                    weight.value.const_value = tensor
+                else:
+                    weight.replace(array)
 
     def shift_bias(self, shift: np.ndarray) -> None:
         """Add [groups, rows] to the bias."""
@@ -176,12 +194,6 @@ class LstmLayer(LinearLayer):
             joined = np.concatenate([x, last], axis=2)
             directions.append(pick(joined.reshape(-1, joined.shape[2]), limit, seed))
         return np.stack(directions)
-
-    def bias_matrix(self) -> np.ndarray:
-        assert self.bias is not None
-        both = self.bias.array().astype(np.float64)  # [directions, 8 H]: of the input and of the hidden state
-        half = both.shape[1] // 2
-        return both[:, :half] + both[:, half:]
 
     def shift_bias(self, shift: np.ndarray) -> None:
         assert self.bias is not None

@@ -9,9 +9,10 @@ from pydantic import AfterValidator, Field
 
 from modelopt_cli.errors import UsageError
 from modelopt_cli.passes.base import Pass, PassContext, PassResult
-from modelopt_cli.passes.prune.by_data import Criterion, DataPruning, Distribution, prune_by_data
+from modelopt_cli.passes.prune.by_data import prune_by_data
 from modelopt_cli.passes.prune.by_weights import prune_by_weights
 from modelopt_cli.passes.prune.patterns import Pattern
+from modelopt_cli.passes.prune.settings import Criterion, DataPruning, Distribution
 from modelopt_cli.passes.prune.weights import Weight, find_weights, match_overrides, select_weights
 
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -67,8 +68,13 @@ class Prune(Pass):
     refit: Annotated[bool, Field(description="Fit the weights that stay, and biases; needs calibration data.")] = True
     samples: Annotated[int, Field(ge=1, description="Calibration samples to use, spread over all.")] = 128
     damping: Annotated[
-        float, Field(gt=0, description="How strongly the fit holds on to the original weights; more for few samples.")
-    ] = 0.1
+        float | None,
+        Field(
+            gt=0,
+            description="How strongly the fit holds on to the original weights, in mean squares of the layer's input. "
+            "By default what does best on held-out samples, for each layer.",
+        ),
+    ] = None
     layers: Annotated[
         dict[str, Share], Field(description="Shares of single layers, by globs on names of nodes or weights.")
     ] = {}  # noqa: RUF012  pydantic copies defaults

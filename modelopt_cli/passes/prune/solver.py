@@ -7,7 +7,6 @@ per row (OBS, Hassibi and Stork 1993; OBC, https://arxiv.org/abs/2208.11580) wou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -121,16 +120,6 @@ def refit(problem: Problem, mask: np.ndarray, start: np.ndarray, steps: int = RE
         before, power = power, _row_products(residual, residual)
         direction = residual + (power / np.maximum(before, 1e-30))[..., None] * direction
     return weights
-
-
-def error_curve(problem: Problem, pattern: Pattern, levels: Sequence[float]) -> list[float]:
-    """About what share of the layer's output is lost at each sparsity of ``levels``, which rise."""
-    weights, errors = problem.target, []
-    for level in levels:
-        mask = pattern.mask(np.abs(weights), level)
-        weights = refit(problem, mask, weights, steps=5)
-        errors.append(problem.error(weights) / problem.power)
-    return errors
 
 
 def _row_products(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.calibration.hessian import Moments
@@ -12,10 +14,13 @@ from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.passes.prune.frontier import Frontier, live_before
 from modelopt_cli.passes.prune.linear import LinearLayer
 
+Halves = tuple[Moments, Moments]
+"""The statistics of every other sample, and of those between: what is fitted to one can be judged on the other."""
+
 ROWS = 16384  # of a layer's input, over all samples: a Hessian of some hundred columns hardly changes with more
 
 
-@dataclass(frozen=True)
+@dataclass
 class Walk:
     """The way through a network, layer by layer.
 
@@ -30,14 +35,18 @@ class Walk:
     original: ir.Model | None
     dataset: Dataset
     seed: int
+    _own: Frontier = field(init=False)
 
-    def moments(self, layers: Sequence[LinearLayer]) -> Iterator[tuple[LinearLayer, Moments]]:
+    def __post_init__(self) -> None:
+        self._own = Frontier(self.model, self.dataset)
+
+    def moments(self, layers: Sequence[LinearLayer]) -> Iterator[tuple[LinearLayer, Halves]]:
         """Each layer with the statistics of its input, in the order of the graph; change a layer before the next."""
         live = live_before(self.model.graph)
         order = {node: index for index, node in enumerate(self.model.graph)}
-        own = Frontier(self.model, self.dataset)
+        own = self._own
         others = None if self.original is None else Frontier(self.original, self.dataset)
-        last: tuple[object, Moments] | None = None
+        last: tuple[object, Halves] | None = None
         for layer in sorted(layers, key=lambda layer: order[layer.node]):
             if last is None or last[0] != layer.rows_key:
                 own.advance(live[layer.node])
@@ -46,13 +55,22 @@ class Walk:
                 last = (layer.rows_key, self._collect(layer, own, others))
             yield layer, last[1]
 
-    def _collect(self, layer: LinearLayer, own: Frontier, others: Frontier | None) -> Moments:
+    def outputs(self, count: int) -> list[list[np.ndarray]]:
+        """The network's floating-point outputs for the first samples, by its weights as they are now.
+
+        Only what comes after the last layer that `moments` gave is computed: edits before it do nothing.
+        """
+        names = [value.name or "" for value in self.model.graph.outputs]
+        found = itertools.islice(self._own.values(names), count)
+        return [[array for array in arrays.values() if array.dtype.kind == "f"] for arrays in found]
+
+    def _collect(self, layer: LinearLayer, own: Frontier, others: Frontier | None) -> Halves:
         groups, _, columns = layer.matrix().shape
-        moments = Moments(groups, columns)
+        halves = Moments(groups, columns), Moments(groups, columns)
         limit = -(-ROWS // len(self.dataset))
         originals = None if others is None else others.values(layer.inputs)
         for index, arrays in enumerate(own.values(layer.inputs)):
             rows = layer.rows(arrays, limit, self.seed + index)
             original = rows if originals is None else layer.rows(next(originals), limit, self.seed + index)
-            moments.update(rows, original)
-        return moments
+            halves[index % 2].update(rows, original)
+        return halves

@@ -70,7 +70,8 @@ def round_second_order(matrix: np.ndarray, scale: np.ndarray, moment: np.ndarray
         owed = factor[start:stop, stop:] @ error[stop:]
         for row in range(stop - 1, start - 1, -1):
             wanted = work[row] + owed[row - start] + factor[row, row + 1 : stop] @ error[row + 1 : stop]
-            values[order[row]] = steps = np.clip(np.rint(wanted / scale), low, high)
+            steps = np.where(work[row] == 0, 0, np.clip(np.rint(wanted / scale), low, high))  # pruned stays pruned
+            values[order[row]] = steps
             error[row] = work[row] - steps * scale
     return values
 

@@ -30,7 +30,7 @@ demo: $(READY) ## Compress a trained sample model to int8 and print the report
 	  -o $(DEMO)/digits_resnet.int8.onnx --report $(DEMO)/report.md
 
 test: $(READY) ## Run the fast tests (under 5 minutes)
-	$(PYTEST) -m "not slow and not providers"
+	$(PYTEST) -m "not slow and not providers and not browser"
 
 test-all: $(READY) ## Run every test, the slow ones too
 	$(PYTEST)

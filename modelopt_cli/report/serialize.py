@@ -25,8 +25,12 @@ def to_json(report: RunReport) -> str:
     All fields of `RunReport`, and for those who only read: ``verdict`` and ``gates_met``. A number that is not finite
     (the SQNR of identical outputs) is the string ``"Infinity"``, which JSON has no number for.
     """
-    content = asdict(report) | {"verdict": verdict(report), "gates_met": report.gates_met}
-    return encode_json(content)
+    return encode_json(report_content(report))
+
+
+def report_content(report: RunReport) -> dict[str, Any]:
+    """What `to_json` writes, as Python values."""
+    return asdict(report) | {"verdict": verdict(report), "gates_met": report.gates_met}
 
 
 def encode_json(content: Any) -> str:

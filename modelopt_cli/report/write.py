@@ -7,11 +7,20 @@ from pathlib import Path
 
 from modelopt_cli.errors import UsageError
 from modelopt_cli.graph.io import write_atomically
+from modelopt_cli.report.csv_rows import to_csv
+from modelopt_cli.report.html import to_html
+from modelopt_cli.report.junit import to_junit
 from modelopt_cli.report.markdown import to_markdown
 from modelopt_cli.report.model import RunReport
 from modelopt_cli.report.serialize import to_json
 
-WRITERS: Mapping[str, Callable[[RunReport], str]] = {".json": to_json, ".md": to_markdown}
+WRITERS: Mapping[str, Callable[[RunReport], str]] = {
+    ".json": to_json,
+    ".md": to_markdown,
+    ".html": to_html,
+    ".xml": to_junit,
+    ".csv": to_csv,
+}
 
 
 def check_report_path(path: Path) -> None:
@@ -22,7 +31,7 @@ def check_report_path(path: Path) -> None:
     """
     if path.suffix.lower() not in WRITERS:
         raise UsageError(
-            f"no report format has the suffix '{path.suffix}'", where=str(path), hint=f"use {' or '.join(WRITERS)}"
+            f"no report format has the suffix '{path.suffix}'", where=str(path), hint=f"use {', '.join(WRITERS)}"
         )
 
 

@@ -20,7 +20,7 @@ def test_the_suffix_is_the_format(report: RunReport, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["r.pdf", "r"])
 def test_an_unknown_suffix_is_refused_with_those_there_are(report: RunReport, tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"use \.json or \.md"):
+    with pytest.raises(UsageError, match=r"use \.json, \.md, \.html, \.xml, \.csv"):
         write_report(report, tmp_path / name)
     assert not list(tmp_path.iterdir())
 

@@ -21,6 +21,7 @@ from modelopt_cli.cli import (
     profile,
     recipes,
     report,
+    sensitivity,
 )
 from modelopt_cli.cli.boundary import boundary
 from modelopt_cli.cli.options import DEBUG_KEY
@@ -70,6 +71,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("diff")(diff.diff)
 app.add_typer(report.group, name="report")
+app.command("sensitivity")(sensitivity.sensitivity)
 app.command("inspect")(inspect.inspect)
 app.command("convert-data")(convert_data.convert_data)
 app.command("passes")(passes.passes)

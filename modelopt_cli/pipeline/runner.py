@@ -17,6 +17,7 @@ from modelopt_cli.errors import UsageError
 from modelopt_cli.graph.io import MAX_PROTOBUF_BYTES, SourceModel, model_bytes, weight_bytes
 from modelopt_cli.graph.stats import model_stats
 from modelopt_cli.passes.base import Pass, PassContext
+from modelopt_cli.pipeline.aim import accuracy_drop, aim
 from modelopt_cli.pipeline.check import check_result
 from modelopt_cli.pipeline.gates import check_gates, check_measurable
 from modelopt_cli.pipeline.lock import check_inputs
@@ -74,7 +75,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
     started = time.perf_counter()
     options = options or CompressOptions()
     target = resolve_target(recipe.target.provider, recipe.target.isa, recipe.dialect, recipe.target.max_opset)
-    passes = recipe.passes()
+    passes = aim(recipe.passes(), recipe.require)
     if options.plan is not None:
         target, passes = target_of(options.plan, recipe.target.max_opset), replay(options.plan, passes)
     data = _bind_data(source, recipe, options)
@@ -105,6 +106,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         seed=recipe.seed,
         calibration=data.calibration,
         sample=feeds.arrays,
+        accuracy_drop=accuracy_drop(source, data.evaluation, _metric(recipe, options, data), recipe.require),
         progress=options.progress,
     )
     done = run_steps(source.model, passes, context, feeds.arrays)

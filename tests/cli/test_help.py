@@ -8,7 +8,7 @@ from modelopt_cli.cli.root import app
 
 COMMANDS = [
     "compress", "fuse", "prune", "quantize", "profile", "evaluate", "compare", "diff", "report", "report diff",
-    "report merge", "inspect", "passes", "recipes", "recipes list",
+    "report merge", "sensitivity", "inspect", "passes", "recipes", "recipes list",
     "recipes show", "recipes check", "recipes init", "recipes schema", "doctor", "convert-data",
 ]  # fmt: skip
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from modelopt_cli.calibration.ranges import ObserverName
 from modelopt_cli.passes.base import Pass, PassContext
 from modelopt_cli.passes.quantize.builder import Builder, Built
-from modelopt_cli.passes.quantize.groups import dynamic_groups, static_groups
+from modelopt_cli.passes.quantize.groups import all_groups, static_groups
 from modelopt_cli.passes.quantize.guard import COLLAPSED_DB, Kept, Limits, keep_within
 from modelopt_cli.passes.quantize.output_error import OutputError, OutputJudge
 from modelopt_cli.passes.quantize.plan import Plan
@@ -126,9 +126,7 @@ def _measured(
     ctx: PassContext,
 ) -> list[GroupError]:
     regions = builder.regions(search.plan)
-    groups = static_groups(regions)
-    if alone is not None:
-        groups = dynamic_groups(model.graph, regions.integer, search.plan) + groups
+    groups = static_groups(regions) if alone is None else all_groups(model.graph, regions, search.plan)
     return measure_groups(groups, builder, search.plan, judge, alone, deadline=deadline, progress=ctx.progress)
 
 

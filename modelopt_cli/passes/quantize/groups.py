@@ -37,6 +37,11 @@ class Group:
         return plan.in_float(self.nodes) if self.way == "static" else plan.in_float((), self.nodes)
 
 
+def all_groups(graph: ir.Graph, regions: Regions, plan: Plan) -> list[Group]:
+    """Both kinds of groups that a plan has on the main graph."""
+    return dynamic_groups(graph, regions.integer, plan) + static_groups(regions)
+
+
 def static_groups(regions: Regions) -> list[Group]:
     """An operator that multiplies or joins tensors, with what follows it alone, in graph order."""
     home: dict[ir.Value, list[ir.Node]] = {}

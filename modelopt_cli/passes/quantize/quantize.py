@@ -14,11 +14,14 @@ from modelopt_cli.graph.edit import forget_names
 from modelopt_cli.passes.base import PassContext, PassResult, Skip
 from modelopt_cli.passes.quantize.builder import Builder, Built, drop_unread_weights
 from modelopt_cli.passes.quantize.calibrated import CalibratedPass, is_this_machine
+from modelopt_cli.passes.quantize.groups import all_groups
+from modelopt_cli.passes.quantize.output_error import OutputJudge
 from modelopt_cli.passes.quantize.plan import Plan, default_plan
 from modelopt_cli.passes.quantize.quantize_dynamic import QuantizeDynamic
 from modelopt_cli.passes.quantize.quantize_static import refusal_of, result_of
 from modelopt_cli.passes.quantize.regions import Regions
 from modelopt_cli.passes.quantize.search import Search, gate, search_plan
+from modelopt_cli.passes.quantize.sensitivity import DynamicAlone, Sensitivity, measure_groups
 from modelopt_cli.passes.quantize.weight_only import store_weights_as_int8
 from modelopt_cli.profiling.feeds import feeds_for
 from modelopt_cli.targets.schemes import scheme_for
@@ -54,7 +57,29 @@ class Quantize(CalibratedPass):
             return self._without_data(model, ctx)
         return self._with_data(model, ctx, ctx.calibration.take(self.samples))
 
-    def _with_data(self, model: ir.Model, ctx: PassContext, data: Dataset) -> PassResult:
+    def sensitivity(self, model: ir.Model, ctx: PassContext, judged: Dataset, deadline: float) -> Sensitivity:
+        """The error of each group of the table's plan, alone and left out, on ``judged``; nothing is changed.
+
+        Args:
+            model: The float model, fused; of opset 13 or later.
+            ctx: With calibration data.
+            judged: Samples on which outputs are compared.
+            deadline: In the seconds of ``time.monotonic``.
+
+        Raises:
+            UsageError: There is no calibration data.
+        """
+        data = ctx.need_calibration("sensitivity").take(self.samples)
+        builder, alone = self._builder(model, ctx, data)
+        plan = self._start(default_plan(builder.scheme))
+        judge = OutputJudge(model, judged)
+        groups = all_groups(model.graph, builder.regions(plan), plan)
+        found = measure_groups(
+            groups, builder, plan, judge, alone, deadline=deadline, progress=ctx.progress, also_without=True
+        )
+        return Sensitivity(judge.judge(builder.build(plan).model), tuple(found), len(groups))
+
+    def _builder(self, model: ir.Model, ctx: PassContext, data: Dataset) -> tuple[Builder, DynamicAlone]:
         def rest(clone: ir.Model, plan: Plan, final: bool) -> PassResult:
             # Drafts are timed: how well weights are rounded does not matter to that, and takes long.
             return self._dynamic(plan).apply(clone, ctx if final else replace(ctx, calibration=None))
@@ -67,9 +92,12 @@ class Quantize(CalibratedPass):
             return clone
 
         scheme = scheme_for(ctx.target)
-        builder = Builder(model, scheme, data, rest=rest, observers=self._observers, progress=ctx.progress)
+        return Builder(model, scheme, data, rest=rest, observers=self._observers, progress=ctx.progress), alone
+
+    def _with_data(self, model: ir.Model, ctx: PassContext, data: Dataset) -> PassResult:
+        builder, alone = self._builder(model, ctx, data)
         log: list[str] = []
-        start = self._unmixed(self._start(default_plan(scheme)), builder, log)
+        start = self._unmixed(self._start(default_plan(builder.scheme)), builder, log)
         search = search_plan(model, builder, start, self._measuring_s(ctx.target))
         search.log[:0] = log
         self._finish(model, builder, search, ctx, alone)

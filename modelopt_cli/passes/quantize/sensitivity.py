@@ -25,14 +25,31 @@ class GroupError:
     Attributes:
         group: What was quantized, or left out.
         alone: With only this group quantized.
+        without: With all groups but this one quantized; None where that was not asked for.
     """
 
     group: Group
     alone: OutputError
+    without: OutputError | None = None
 
     def noise(self, band: int) -> float:
         """Share of noise in a band's signal: shares of groups add up, as far as their errors are independent."""
         return float(10 ** (-self.alone.bands[band].sqnr_db / 10))
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Every group's part in the error.
+
+    Attributes:
+        everything: The error with all groups quantized.
+        groups: Those that there was time for, worst first.
+        total: How many groups there are.
+    """
+
+    everything: OutputError
+    groups: tuple[GroupError, ...]
+    total: int
 
 
 def measure_groups(
@@ -44,6 +61,7 @@ def measure_groups(
     *,
     deadline: float,
     progress: Progress,
+    also_without: bool = False,
 ) -> list[GroupError]:
     """The error of each group alone, from the outputs backwards (errors made last are recovered from least).
 
@@ -55,13 +73,16 @@ def measure_groups(
         dynamic: Builds variants of groups whose ranges are found at run time.
         deadline: In the seconds of ``time.monotonic``; groups that it leaves no time for are left out.
         progress: Where to say how far it is.
+        also_without: Also measure the plan without each group.
     """
     found: list[GroupError] = []
     with progress.task("measuring groups", len(groups)) as advance:
         for group in reversed(groups):
             if time.monotonic() > deadline:
                 break
-            found.append(GroupError(group, judge.judge(_alone(group, builder, plan, dynamic))))
+            alone = judge.judge(_alone(group, builder, plan, dynamic))
+            others = judge.judge(builder.build(group.without(plan)).model) if also_without else None
+            found.append(GroupError(group, alone, others))
             advance(1)
     return found
 

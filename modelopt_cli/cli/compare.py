@@ -14,7 +14,7 @@ from modelopt_cli.cli.options import Batch, Debug, Evaluation, Json, Metric, Qui
 from modelopt_cli.cli.profile_options import Duration, ProfileReportFile, Providers
 from modelopt_cli.errors import UsageError
 
-SECONDS = 2.5
+SECONDS = 2.0
 
 Original = Annotated[str, typer.Argument(metavar="ORIGINAL", help="ONNX file, or - for stdin.", show_default=False)]
 Candidate = Annotated[str, typer.Argument(metavar="CANDIDATE", help="What was made of it.", show_default=False)]

@@ -82,5 +82,6 @@ def _measure(
             "drop": found.accuracy.drop,
             "drop_low": found.accuracy.drop_low,
             "drop_high": found.accuracy.drop_high,
+            "classes": found.accuracy.classes,
         }
     return {"accuracy": accuracy, "agreement": [asdict(each) for each in found.agreement]}

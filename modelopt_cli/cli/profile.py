@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from modelopt_cli.graph.io import SourceModel
     from modelopt_cli.profiling.per_op import OpProfile
 
-SECONDS = 2.5
+SECONDS = 2.0
 
 
 def profile(

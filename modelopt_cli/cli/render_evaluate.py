@@ -11,6 +11,8 @@ from modelopt_cli.cli.tables import plain_table
 from modelopt_cli.report.format import format_db, format_percent
 from modelopt_cli.report.verdict import metric_label
 
+CLASSES_SHOWN = 3
+
 
 def evaluation_lines(answer: Mapping[str, Any]) -> Iterator[RenderableType]:
     """The metric, and how the outputs follow those of a baseline."""
@@ -27,7 +29,7 @@ def evaluation_lines(answer: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def accuracy_lines(accuracy: Mapping[str, Any]) -> RenderableType:
-    """A metric, with the drop and its interval where there is a baseline."""
+    """A metric, with the drop and its interval where there is a baseline; the classes that lost most below."""
     name = metric_label(accuracy["metric"])
     if accuracy["baseline"] is None:
         return f"{name} {accuracy['value']:.4f}"
@@ -36,6 +38,9 @@ def accuracy_lines(accuracy: Mapping[str, Any]) -> RenderableType:
     interval = "" if low is None else f"[{low:+.4f}, {high:+.4f}]"
     values = f"{accuracy['baseline']:.4f}", f"{accuracy['value']:.4f}", f"{accuracy['drop']:+.4f}"
     table.add_row(name, *values, interval)
+    drops = sorted(accuracy.get("classes", ()), key=lambda each: each[2] - each[1])
+    for index, old, new in drops[:CLASSES_SHOWN]:
+        table.add_row(f"  class {index}", f"{old:.4f}", f"{new:.4f}", f"{old - new:+.4f}", "")
     return table
 
 

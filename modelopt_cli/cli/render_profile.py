@@ -29,7 +29,7 @@ def profile_tables(report: ProfileReport) -> Iterator[RenderableType]:
     for entry in shown:
         if entry.placement is not None:
             yield ""
-            yield _placement(entry.placement)
+            yield from _placement(entry.placement)
         if entry.per_op is not None:
             yield ""
             yield from _per_op(entry)
@@ -152,14 +152,14 @@ def _against(ratio: Ratio | None) -> str:
     return f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]" + ("" if ratio.significant else " same")
 
 
-def _placement(placement: Placement) -> RenderableType:
+def _placement(placement: Placement) -> Iterator[RenderableType]:
     table = plain_table("provider", "nodes", "share", "time", right=[1, 2, 3])
     for each in placement.shares:
         share, time = format_percent(each.node_share), format_percent(each.time_share)
         table.add_row(each.provider, str(each.nodes), share, time)
+    yield table
     for fallback in placement.fallbacks:
-        table.add_row(f"{fallback.count} {fallback.op_type} fell back: {fallback.reason}", "", "", "")
-    return table
+        yield f"{fallback.count} {fallback.op_type} fell back to {fallback.provider}: {fallback.reason}"
 
 
 def _per_op(entry: ProfileEntry) -> Iterator[RenderableType]:

@@ -34,9 +34,14 @@ class Precision:
 
     def value(self, totals: np.ndarray) -> np.ndarray:
         """Mean over classes that occur."""
+        classes = self.by_class(totals)
+        present = ~np.isnan(classes)
+        return ratio(np.where(present, classes, 0).sum(axis=-1), present.sum(axis=-1))
+
+    def by_class(self, totals: np.ndarray) -> np.ndarray:
+        """Of each class, NaN for those that do not occur; shape [..., classes]."""
         hits, answers, labels = np.split(totals, 3, axis=-1)
-        present = (answers + labels) > 0
-        return ratio(np.where(present, self._of_class(hits, answers, labels), 0).sum(axis=-1), present.sum(axis=-1))
+        return np.where(answers + labels > 0, self._of_class(hits, answers, labels), np.nan)
 
     def _of_class(self, hits: np.ndarray, answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
         return ratio(hits, answers)

@@ -12,8 +12,9 @@ import onnx_ir as ir
 
 from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.errors import DataError
-from modelopt_cli.evaluation.agreement import AgreementMeter, OutputAgreement
+from modelopt_cli.evaluation.agreement import AgreementMeter, OutputAgreement, are_scores
 from modelopt_cli.evaluation.interval import difference_interval, whole_difference_interval
+from modelopt_cli.evaluation.metric import ByClass
 from modelopt_cli.evaluation.metrics import AnyMetric, WholeMetric, find_metric
 from modelopt_cli.profiling.session import Session, one_line, open_session, runtime_errors
 from modelopt_cli.progress import Progress, Silent
@@ -33,6 +34,7 @@ class Accuracy:
         drop_low: Lower end of the 95 % interval of `drop`, paired by sample; None when it was not taken.
         drop_high: Upper end.
         higher_is_better: False for errors.
+        classes: For a mean over classes: class, its value on the original, and on the result; those that occur.
     """
 
     metric: str
@@ -42,6 +44,7 @@ class Accuracy:
     drop_low: float | None = None
     drop_high: float | None = None
     higher_is_better: bool = True
+    classes: tuple[tuple[int, float, float], ...] = ()
 
     @property
     def drop(self) -> float:
@@ -102,8 +105,9 @@ def compare(
     chosen = find_metric(metric) if isinstance(metric, str) else metric
     truth = None if chosen is None else _truth(data, chosen)
     sessions = tuple(open_session(model, threads=threads, arena=False) for model in (reference, candidate))
-    names = [output.name for output in sessions[0].get_outputs()]
-    meters = [AgreementMeter(name, mask_threshold) for name in names]
+    declared = sessions[0].get_outputs()
+    names = [output.name for output in declared]
+    meters = [AgreementMeter(output.name, mask_threshold, scores=are_scores(output.shape)) for output in declared]
     kept: tuple[list[Any], list[Any]] = ([], [])
     for index, pair in enumerate(_outputs(sessions, names, data, progress or Silent(), "comparing")):
         for meter, ref, got in zip(meters, *pair, strict=True):
@@ -225,4 +229,13 @@ def _accuracy(metric: AnyMetric, original: list[Any], result: list[Any]) -> Accu
     if low is not None and high is not None and not metric.higher_is_better:
         low, high = -high, -low
     values = _value(metric, original), _value(metric, result)
-    return Accuracy(metric.name, *values, len(original), low, high, metric.higher_is_better)
+    classes = _classes(metric, original, result)
+    return Accuracy(metric.name, *values, len(original), low, high, metric.higher_is_better, classes)
+
+
+def _classes(metric: AnyMetric, original: list[Any], result: list[Any]) -> tuple[tuple[int, float, float], ...]:
+    if not isinstance(metric, ByClass):
+        return ()
+    before, after = (metric.by_class(np.sum(kept, axis=0)) for kept in (original, result))
+    pairs = enumerate(zip(before.tolist(), after.tolist(), strict=True))
+    return tuple((index, old, new) for index, (old, new) in pairs if old == old and new == new)

@@ -43,6 +43,15 @@ class Metric(Protocol):
 
 
 @runtime_checkable
+class ByClass(Protocol):
+    """A metric that is a mean over classes, and can say each."""
+
+    def by_class(self, totals: np.ndarray) -> np.ndarray:
+        """From sums over samples, shape [k] -> [classes]; NaN for classes that do not occur."""
+        ...
+
+
+@runtime_checkable
 class WholeMetric(Protocol):
     """A metric that needs all samples at once: it ranks them, or looks for neighbours among them.
 

@@ -139,9 +139,13 @@ class MeanIoU:
 
     def value(self, totals: np.ndarray) -> np.ndarray:
         """Mean over classes with a union."""
+        present = np.split(totals, 2, axis=-1)[1] > 0
+        return ratio(np.where(present, self.by_class(totals), 0).sum(axis=-1), present.sum(axis=-1))
+
+    def by_class(self, totals: np.ndarray) -> np.ndarray:
+        """Intersection over union of each class, NaN for those that do not occur; shape [..., classes]."""
         shared, union = np.split(totals, 2, axis=-1)
-        present = union > 0
-        return ratio((shared / np.where(present, union, 1)).sum(axis=-1), present.sum(axis=-1))
+        return np.where(union > 0, ratio(shared, union), np.nan)
 
 
 @dataclass(frozen=True)

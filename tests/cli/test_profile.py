@@ -62,7 +62,7 @@ def test_a_sweep_of_many_models_is_one_table(cli, resnet: Path, samples: Path, t
 
 
 def test_at_least_so_many_runs_and_no_longer(cli, resnet: Path) -> None:
-    run = cli("profile", resnet, "--runs", "40", "--json")
+    run = cli("profile", resnet, "--runs", "40", "--threads", "2", "--json")  # one thread counts undisturbed runs only
     assert 40 <= run.json["entries"][0]["latency"]["runs"] < 3000
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from modelopt_cli.errors import DataError, UsageError
 from modelopt_cli.evaluation.average_precision import _average_precision
 from modelopt_cli.evaluation.interval import whole_difference_interval
+from modelopt_cli.evaluation.metric import ByClass
 from modelopt_cli.evaluation.metrics import METRICS, AnyMetric, WholeMetric, choose_metric, find_metric
 from modelopt_cli.evaluation.text import edit_distance
 
@@ -221,3 +222,10 @@ def test_a_function_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "--allow-code" in refused.value.hint
     with pytest.raises(UsageError, match="cannot be imported"):
         choose_metric("my_metric:missing", allow_code=True)
+
+
+def test_a_mean_over_classes_can_say_each() -> None:
+    metric = find_metric("recall")
+    assert isinstance(metric, ByClass)
+    sums = [metric.sums(out, np.array(label)) for out, label in zip(np.eye(4)[[0, 0, 1]], [0, 1, 1], strict=True)]
+    assert np.array_equal(metric.by_class(np.sum(sums, axis=0)), [1.0, 0.5, np.nan, np.nan], equal_nan=True)

@@ -188,3 +188,25 @@ def test_dimensions_keep_their_names_through_reshapes() -> None:
     assert ops == ["Relu"]
     ops = simplified(body, io, rows=np.array([-1, 3]), back=np.array([-1, 2, 3]))
     assert ops == ["Relu"]
+
+
+PARTS = """m = MatMul(x, w) a = Add(m, b) r = Reshape(a, shape) t = Transpose <perm = [2, 0, 3, 1, 4]> (r)
+    q = Gather(t, i0) k = Gather(t, i1) kt = Transpose <perm = [0, 1, 3, 2]> (k)"""
+
+
+@pytest.mark.parametrize(
+    ("rest", "left"),
+    [
+        ("s = Mul(q, f) y = MatMul(s, kt)", 0),
+        ("p = MatMul(q, kt) y = Div(p, f)", 0),
+        ("s = Mul(q, f) p = MatMul(s, kt) o = MatMul(q, kt) y = Add(p, o)", 1),  # the queries are read elsewhere too
+        ("s = Mul(q, v) y = MatMul(s, kt)", 1),  # no number
+    ],
+)
+def test_the_scale_of_one_part_of_a_projection_goes_into_its_columns(rest: str, left: int) -> None:
+    weights = {"w": random(8, 24), "b": random(24), "shape": np.array([0, 0, 3, 2, 4]), "f": np.float32(0.5)}
+    weights |= {"i0": np.array(0), "i1": np.array(1), "v": random(4)}
+    weights = {name: array for name, array in weights.items() if f"{name})" in rest or name not in ("f", "v")}
+    model = model_from_text(f"g (float[n,5,8] x) => (float[a,c,d,e] y) {{ {PARTS} {rest} }}", **weights)
+    operators = fused(model, n=2, atol=1e-4)[0]
+    assert operators["Mul"] + operators["Div"] == left

@@ -37,6 +37,11 @@ def _cast(node: ir.Node, graph: Editor) -> ir.Value | None:
     return value if value is not None and value.dtype is not None and int(value.dtype) == to else None
 
 
+def _cast_like(node: ir.Node, graph: Editor) -> ir.Value | None:
+    value, like = node.inputs[0], node.inputs[1]
+    return value if value is not None and like is not None and value.dtype in {like.dtype} - {None} else None
+
+
 def _transpose(node: ir.Node, graph: Editor) -> ir.Value | None:
     perm = node.attributes.get_ints("perm", ())
     return node.inputs[0] if perm and list(perm) == sorted(perm) else None
@@ -107,6 +112,7 @@ _SAME: dict[str, Callable[[ir.Node, Editor], ir.Value | None]] = {
     "Identity": _always,
     "Dropout": _dropout,
     "Cast": _cast,
+    "CastLike": _cast_like,
     "Transpose": _transpose,
     "Reshape": _reshape,
     "Flatten": _same_rank_and_size,

@@ -85,7 +85,7 @@ def _after(first: Cut, second: Cut) -> Cut | None:
 
 @dataclass(frozen=True)
 class FoundGather:
-    """The Squeeze, what the Slice before it reads, the axis, and the index on it."""
+    """The Squeeze, what the Slice or Split before it reads, the axis, and the index on it."""
 
     node: ir.Node
     source: ir.Value
@@ -94,25 +94,24 @@ class FoundGather:
 
 
 class SliceToGather(Rule[FoundGather]):
-    """Squeeze(Slice(x, i, i + 1, axis), axis) -> Gather(x, i, axis)."""
+    """Squeeze(Slice(x, i, i + 1, axis), axis) -> Gather(x, i, axis), and so for the parts of a Split."""
 
     name = "slice-to-gather"
     roots = frozenset({"Squeeze"})
 
     def match(self, node: ir.Node, graph: Editor) -> FoundGather | None:
-        sliced = only_made_for(node.inputs[0], node, "Slice")
-        if sliced is None or sliced.inputs[0] is None:
+        part = node.inputs[0]
+        before = None if part is None else part.producer()
+        source = None if before is None or before.op_type not in ("Slice", "Split") else before.inputs[0]
+        dims = rank(source)
+        if part is None or before is None or source is None or dims is None:
             return None
-        cuts, dims = _cuts(sliced, graph), rank(sliced.inputs[0])
+        cut = _of_slice(node, graph) if before.op_type == "Slice" else _of_split(before, part, dims, graph)
         axes = graph.shapes.numbers(node.inputs[1]) if len(node.inputs) > 1 else None
         squeezed = axes if axes is not None else tuple(node.attributes.get_ints("axes", ()))
-        if cuts is None or dims is None or len(cuts) != 1 or len(squeezed) != 1:
+        if cut is None or len(squeezed) != 1 or squeezed[0] % dims != cut[0]:
             return None
-        ((axis, (start, end, step)),) = cuts.items()
-        one = end == start + 1 or (start == -1 and end >= END)
-        if not one or step != 1 or squeezed[0] % dims != axis:
-            return None
-        return FoundGather(node, sliced.inputs[0], axis, start)
+        return FoundGather(node, source, *cut)
 
     def rewrite(self, found: FoundGather, graph: Editor) -> None:
         out = found.node.outputs[0]
@@ -120,3 +119,25 @@ class SliceToGather(Rule[FoundGather]):
         attributes: dict[str, object] = {"axis": found.axis}
         result = graph.add("Gather", [found.source, index], like=out, before=found.node, attributes=attributes)
         graph.replace(out, result)
+
+
+def _of_slice(node: ir.Node, graph: Editor) -> tuple[int, int] | None:
+    """Axis and index of a Slice that keeps one element, and that only ``node`` reads."""
+    sliced = only_made_for(node.inputs[0], node, "Slice")
+    cuts = None if sliced is None else _cuts(sliced, graph)
+    if cuts is None or len(cuts) != 1:
+        return None
+    ((axis, (start, end, step)),) = cuts.items()
+    one = end == start + 1 or (start == -1 and end >= END)
+    return (axis, start) if one and step == 1 else None
+
+
+def _of_split(split: ir.Node, part: ir.Value, dims: int, graph: Editor) -> tuple[int, int] | None:
+    """Axis and index of a part of a Split into single elements, when all of them are squeezed."""
+    axis = split.attributes.get_int("axis", 0) % dims
+    sizes = [None if out.shape is None or len(out.shape) != dims else out.shape[axis] for out in split.outputs]
+    readers = [usage.node for out in split.outputs for usage in out.uses()]
+    leaves = any(out.is_graph_output() for out in split.outputs)
+    if any(size != 1 for size in sizes) or leaves or any(reader.op_type != "Squeeze" for reader in readers):
+        return None
+    return axis, list(split.outputs).index(part)

@@ -39,14 +39,15 @@ class StaticReshape(Rule[Found]):
         return Found(node, wanted, _target(wanted, dimensions(node.inputs[0]) or ()))
 
     def check(self, found: Found, graph: Editor) -> str | None:
-        if found.node.attributes.get_int("allowzero", 0):
-            return "allowzero is set, so 0 cannot mean 'as before'"
+        if found.node.attributes.get_int("allowzero", 0) and 0 in found.wanted:
+            return "allowzero is set and a dimension is 0, so 0 cannot mean 'as before'"
         if found.target is None:
             return "several dimensions of the target are computed, and only one can be -1"
         return None
 
     def rewrite(self, found: Found, graph: Editor) -> None:
         array = np.array(found.target, dtype=np.int64)
+        graph.drop_attribute(found.node, "allowzero")
         graph.set_input(found.node, 1, graph.weight(array, f"{found.node.outputs[0].name}_shape"))
 
 

@@ -33,6 +33,7 @@ from modelopt_cli.passes.fuse.rules.recognise_leaky_relu import RecogniseLeakyRe
 from modelopt_cli.passes.fuse.rules.recognise_mish import RecogniseMish
 from modelopt_cli.passes.fuse.rules.recognise_norm import RecogniseNorm
 from modelopt_cli.passes.fuse.rules.scale_backward import ScaleBackward
+from modelopt_cli.passes.fuse.rules.scale_part_backward import ScalePartBackward
 from modelopt_cli.passes.fuse.rules.static_reshape import StaticReshape
 
 Table = tuple[tuple[AnyRule, ...], ...]
@@ -51,7 +52,7 @@ FUSE: Table = (
     (FoldPad(), FoldPadPool(), FoldAffineAfter(), MergeAffine()),
     (MergeBranches(), MergeLinear()),
     (HardSigmoidToClip(), MergeGatedResidual(), FactorResidual()),
-    (MoveAffineForward(), ScaleBackward(), MatMulToGemm()),
+    (MoveAffineForward(), ScaleBackward(), ScalePartBackward(), MatMulToGemm()),
     *SIMPLIFY,
 )
 

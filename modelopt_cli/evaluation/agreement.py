@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 SQNR_LIMIT_DB = 200.0  # of equal outputs; a finite number, so that it can be compared, averaged and stored
-SCORE_RANKS = (2, 3)  # [batch, classes] and [batch, tokens, classes]; the last axis of a map is no set of classes
 MAX_CLASSES = 100_000
 
 
@@ -43,10 +43,11 @@ class AgreementMeter:
     Args:
         output: Its name.
         mask_threshold: Also measure the overlap of what lies above it.
+        scores: Whether the last axis is a set of classes to take the largest of; see `are_scores`.
     """
 
-    def __init__(self, output: str, mask_threshold: float | None = None) -> None:
-        self._output, self._threshold = output, mask_threshold
+    def __init__(self, output: str, mask_threshold: float | None = None, *, scores: bool = True) -> None:
+        self._output, self._threshold, self._scores = output, mask_threshold, scores
         self._signal = self._noise = self._cosine = self._worst = 0.0
         self._samples = self._same = self._rows = self._both = self._either = 0
         self._nonfinite = self._mismatches = 0
@@ -54,7 +55,8 @@ class AgreementMeter:
     def update(self, reference: np.ndarray, got: np.ndarray) -> None:
         """Take in the output of one sample from both models."""
         self._samples += 1
-        if _is_scores(reference):
+        scores = self._scores and _has_classes(reference)
+        if scores:
             self._rows += reference.size // reference.shape[-1]
         ref = reference.astype(np.float64)
         if reference.shape != got.shape:
@@ -62,7 +64,7 @@ class AgreementMeter:
             self._signal += float(np.square(ref[np.isfinite(ref)]).sum())
             self._noise += float(np.square(ref[np.isfinite(ref)]).sum())
             return
-        if _is_scores(reference):
+        if scores:
             self._same += int((reference.argmax(axis=-1) == got.argmax(axis=-1)).sum())
         if self._threshold is not None:
             above, above_got = reference > self._threshold, got > self._threshold
@@ -113,5 +115,14 @@ class AgreementMeter:
         return float(np.clip(10 * np.log10(self._signal / self._noise), -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
 
 
-def _is_scores(output: np.ndarray) -> bool:
-    return output.ndim in SCORE_RANKS and output.dtype.kind == "f" and 2 <= output.shape[-1] <= MAX_CLASSES
+def are_scores(shape: Sequence[int | str | None]) -> bool:
+    """Whether an output declared so holds a score per class on its last axis, as far as a shape can say.
+
+    [batch, classes] does, and [batch, tokens, classes] where the number of tokens is free. Three fixed sizes are a
+    detector's [batch, channels, cells] as likely, whose largest cell per channel means nothing; more axes are a map.
+    """
+    return len(shape) == 2 or (len(shape) == 3 and not isinstance(shape[1], int))
+
+
+def _has_classes(output: np.ndarray) -> bool:
+    return output.ndim in (2, 3) and output.dtype.kind == "f" and 2 <= output.shape[-1] <= MAX_CLASSES

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelopt_cli.evaluation.agreement import AgreementMeter
+from modelopt_cli.evaluation.agreement import AgreementMeter, are_scores
 
 
 def meter(pairs, **options):
@@ -56,3 +56,25 @@ def test_another_shape_is_no_agreement_at_all():
 def test_top1_is_for_scores_only(shape):
     x = np.ones(shape, np.float32)
     assert meter([(x, x)]).top1 is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "scores"),
+    [
+        (["N", 10], True),
+        ([1, 1000], True),
+        (["N", "tokens", 9], True),
+        (["N", None, 30000], True),
+        (["N", 14, 256], False),  # a detector: boxes and scores by cell
+        (["N", 1, "h", "w"], False),
+        ([], False),
+    ],
+)
+def test_only_a_set_of_classes_is_ranked(shape: list[int | str | None], scores: bool) -> None:
+    assert are_scores(shape) is scores
+
+
+def test_a_map_of_cells_has_no_top1() -> None:
+    meter = AgreementMeter("detections", scores=False)
+    meter.update(np.ones((1, 14, 256), np.float32), np.ones((1, 14, 256), np.float32))
+    assert meter.result().top1 is None

@@ -1,9 +1,8 @@
 """Int8 against onnxruntime's own quantizer.
 
 Recipe `int8` and `onnxruntime.quantization` (static: U8S8, per channel, QDQ, pre-processed; dynamic: per channel) on
-the same calibration samples; all results and the original timed in one interleaved run, one thread, batch 1. Latency and
-size are shares of the original's; agreement (top-1, or mean cosine where outputs are no scores) and SQNR on held-out
-inputs.
+the same samples; all results and the original timed in one interleaved run, one thread, batch 1. Latency and size are
+shares of the original's; agreement (top-1, or mean cosine where outputs are no scores) and SQNR on held-out inputs.
 """
 
 from __future__ import annotations

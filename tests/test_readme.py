@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SLOW = {"cookbook.md": pytest.mark.slow}  # a dozen runs, each with its measuring
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WORD = re.compile(r"[A-Za-z][\w-]+")
 
@@ -24,12 +25,13 @@ def blocks(page: Path, language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pages assume: a model, its data, and the README's recipe."""
+    """What the pages assume: a model, its data, the README's recipe, and the cookbook's rule of make."""
     path = tmp_path_factory.mktemp("readme")
     for name in ("model.onnx", "calib.npz"):
         shutil.copy(ROOT / "sample_models" / "digits_resnet" / name, path / name)
     shutil.copy(ROOT / "sample_models" / "eval.npz", path / "eval.npz")
     (path / "my-int8.yaml").write_text(blocks(PAGES[0], "yaml")[0])
+    (path / "Makefile").write_text(blocks(ROOT / "docs" / "cookbook.md", "make")[0])
     return path
 
 
@@ -40,7 +42,7 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=False)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=SLOW.get(page.name, ()), id=page.name) for page in PAGES])
 def test_commands_do_what_the_page_shows(page: Path, folder: Path) -> None:
     for block in blocks(page, "console"):
         for command, shown in re.findall(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from modelopt_cli.cli.options import ModelArgument, OptionalRecipe, RecipeOption, RunFlags, with_run_flags
 from modelopt_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from modelopt_cli.report.model import RunReport
+
+    After = Callable[[RunReport], Iterable[RenderableType]]
 
 Family = Literal["prune", "quantize"]
 METHODS = {"auto": "quantize", "static": "quantize-static", "dynamic": "quantize-dynamic"}
@@ -73,6 +82,9 @@ def quantize(
     calibrator: Annotated[
         str | None, typer.Option("--calibrator", metavar="minmax|percentile|mse", help="How ranges are chosen.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say of each group why it is integer or float, with time and error.")
+    ] = False,
     *,
     flags: RunFlags,
 ) -> None:
@@ -81,16 +93,28 @@ def quantize(
     _refuse_both(recipe, {**options, **_given(method=method)})
     if method is not None and method not in METHODS:
         raise UsageError(f"there is no method '{method}'", where="--method", hint=f"one of {', '.join(METHODS)}")
-    step = {"pass": METHODS[method or "auto"], "with": options}
-    name = "int8-dynamic" if method == "dynamic" else "int8"
-    _run_family("quantize", model, recipe, {"name": name, "steps": [step]}, flags)
+    if not explain:
+        step = {"pass": METHODS[method or "auto"], "with": options}
+        name = "int8-dynamic" if method == "dynamic" else "int8"
+        _run_family("quantize", model, recipe, {"name": name, "steps": [step]}, flags)
+        return
+    if method == "dynamic" or flags.calibration is None:
+        raise UsageError("errors are measured on calibration data", where="--explain", hint="--calib FILE, no --method")
+    from modelopt_cli.cli.render_explain import explained_lines
+
+    step = {"pass": METHODS[method or "auto"], "with": {**options, "explain": True}}
+    if recipe is not None:
+        flags = replace(flags, overrides=[*(flags.overrides or ()), "steps.quantize.explain=true"])
+    _run_family("quantize", model, recipe, {"name": "int8", "steps": [step]}, flags, explained_lines)
 
 
-def _run_family(family: Family, model: str, recipe: str | None, own: dict[str, Any], flags: RunFlags) -> None:
+def _run_family(
+    family: Family, model: str, recipe: str | None, own: dict[str, Any], flags: RunFlags, more: After | None = None
+) -> None:
     from modelopt_cli.cli.run import read_recipe, recipe_of_flags, run_recipe
 
     chosen = recipe_of_flags(own, flags) if recipe is None else read_recipe(recipe, flags).family(family)
-    run_recipe(model, chosen, recipe, flags)
+    run_recipe(model, chosen, recipe, flags, more)
 
 
 def _refuse_mixture(structured: bool, zeros: dict[str, Any], budget: dict[str, Any]) -> None:

@@ -12,8 +12,9 @@ import onnx_ir as ir
 from pydantic import Field
 
 from modelopt_cli.calibration.ranges import ObserverName
-from modelopt_cli.passes.base import Pass, PassContext
+from modelopt_cli.passes.base import Pass, PassContext, PassResult
 from modelopt_cli.passes.quantize.builder import Builder, Built
+from modelopt_cli.passes.quantize.explain import explain_plan
 from modelopt_cli.passes.quantize.groups import all_groups, static_groups
 from modelopt_cli.passes.quantize.guard import COLLAPSED_DB, Kept, Limits, keep_within
 from modelopt_cli.passes.quantize.output_error import OutputError, OutputJudge
@@ -47,6 +48,7 @@ class CalibratedPass(Pass):
     max_accuracy_drop: Annotated[
         float | None, Field(ge=0, description="Loss of accuracy on labelled samples to stay below, likewise.")
     ] = None
+    explain: Annotated[bool, Field(description="Measure time and error of each group for the report.")] = False
     plan: Annotated[dict[str, Any] | None, Field(description="A plan from a report, replayed instead of a search.")] = (
         None
     )
@@ -101,6 +103,22 @@ class CalibratedPass(Pass):
             search.built, search.plan = kept.built, kept.plan
             if self._measuring_s(ctx.target) and not kept.plan.float_only:
                 gate(search, model, builder.sample, builder.weights_only, GATE_S)
+
+    def _explained(
+        self,
+        result: PassResult,
+        model: ir.Model,
+        builder: Builder,
+        search: Search,
+        ctx: PassContext,
+        alone: DynamicAlone | None = None,
+    ) -> PassResult:
+        """The result with the audit of every group in its details, where that was asked for."""
+        if not self.explain:
+            return result
+        judge = OutputJudge(model, builder.judged)
+        rows = explain_plan(model, builder, search, judge, alone, result.skipped, ctx.progress)
+        return replace(result, details=result.details | {"groups": rows})
 
     def _judged(self, judge: OutputJudge, ctx: PassContext) -> Callable[[Built], OutputError]:
         def judged(built: Built) -> OutputError:

@@ -101,7 +101,7 @@ class Quantize(CalibratedPass):
         search = search_plan(model, builder, start, self._measuring_s(ctx.target))
         search.log[:0] = log
         self._finish(model, builder, search, ctx, alone)
-        return self._result(search)
+        return self._explained(self._result(search), model, builder, search, ctx, alone)
 
     def _without_data(self, model: ir.Model, ctx: PassContext) -> PassResult:
         planned = None if self.plan is None else Plan.from_json(self.plan)

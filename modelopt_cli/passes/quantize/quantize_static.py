@@ -59,7 +59,7 @@ class QuantizeStatic(CalibratedPass):
         search = search_plan(model, builder, start, self._measuring_s(ctx.target))
         search.log[:0] = log
         self._finish(model, builder, search, ctx)
-        return result_of(search)
+        return self._explained(result_of(search), model, builder, search, ctx)
 
     def _start(self, scheme: Scheme) -> Plan:
         if self.plan is not None:

@@ -25,6 +25,8 @@ BUILTIN: dict[str, str] = {
     "quantize-static": "modelopt_cli.passes.quantize.quantize_static:QuantizeStatic",
     "quantize-dynamic": "modelopt_cli.passes.quantize.quantize_dynamic:QuantizeDynamic",
     "quantize": "modelopt_cli.passes.quantize.quantize:Quantize",
+    "quantize-weights": "modelopt_cli.passes.quantize.lowbit.quantize_weights:QuantizeWeights",
+    "codebook": "modelopt_cli.passes.quantize.lowbit.codebook:Codebook",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,12 @@ from modelopt_cli.passes.quantize.smooth import apply_scales, choose_scales
 from modelopt_cli.targets.target import Target
 
 MICROSOFT = "com.microsoft"
+
+
+WeightMaker = Callable[[Product, np.ndarray, np.ndarray | None], tuple[ir.Value, ir.Value]]
+"""(product, matrix [K, N] with the input's scales in it, second moment [K, K] of the input or None) -> int8 weight
+[K, N] and scale [N], as values of the main graph.
+"""
 
 
 @dataclass
@@ -65,6 +71,7 @@ def quantize_matmuls_dynamic(
     *,
     options: DynamicOptions | None = None,
     statistics: Mapping[str, InputStatistics] | None = None,
+    make_weight: WeightMaker | None = None,
 ) -> Edits:
     """Quantize MatMul and Gemm nodes: U8 input with a scale of its own at each run, S8 constant weight.
 
@@ -81,6 +88,7 @@ def quantize_matmuls_dynamic(
         options: Granularity and merging; the defaults are right for CPUs.
         statistics: By name of the tensor that is quantized, from `collect_input_statistics`: outlier channels are then
             scaled down into the weight, and the weight is rounded by second-order information.
+        make_weight: Another way to round and store weights that nobody else reads; with it, products are not merged.
     """
     options = options or DynamicOptions(reduce_range=target.isa in ("avx2", "avx512"))
     edits = Edits()
@@ -91,7 +99,7 @@ def quantize_matmuls_dynamic(
             edits.skipped.append(found)
         else:
             products.append(found)
-    writer = _Writer(model, target, options)
+    writer = _Writer(model, target, options, make_weight)
     for group in group_by_source(products):
         known = (statistics or {}).get(group[0].source.name or "")
         edits.smoothed += writer.quantize(group, known)
@@ -117,8 +125,11 @@ def remove_dead_product(product: Product) -> None:
 class _Writer:
     """Writes the integer form of product groups; remembers weights that several products share."""
 
-    def __init__(self, model: ir.Model, target: Target, options: DynamicOptions) -> None:
+    def __init__(
+        self, model: ir.Model, target: Target, options: DynamicOptions, make_weight: WeightMaker | None
+    ) -> None:
         self._model = model
+        self._make_weight = make_weight
         self._options = options
         self._contrib = target.dialect == "onnxruntime"
         self._tied: dict[tuple[ir.Value, bool, float], tuple[ir.Value, ir.Value]] = {}
@@ -134,7 +145,7 @@ class _Writer:
         if scales is not None:
             source = apply_scales(self._model, source, scales, [product.node for product in group])
         quantized = self._quantize_input(first.node, source)
-        if self._options.merge and may_merge(group):
+        if self._options.merge and self._make_weight is None and may_merge(group):
             self._write_merged(group, quantized, known, scales)
         else:
             for product in group:
@@ -172,11 +183,22 @@ class _Writer:
     ) -> tuple[ir.Value, ir.Value]:
         key = (product.weight, product.transposed, product.alpha)
         if key not in self._tied:
-            made = self._new_weight(product.weight.name or _stem(product), product.matrix(), known, scales)
+            made = self._new_or_made(product, known, scales)
             if not product.is_tied:
                 return made
             self._tied[key] = made
         return self._tied[key]
+
+    def _new_or_made(
+        self, product: Product, known: InputStatistics | None, scales: np.ndarray | None
+    ) -> tuple[ir.Value, ir.Value]:
+        if self._make_weight is None or product.is_tied:
+            return self._new_weight(product.weight.name or _stem(product), product.matrix(), known, scales)
+        matrix = product.matrix() if scales is None else product.matrix() * scales[:, None]
+        moment = None if known is None else known.moment
+        if moment is not None and scales is not None:
+            moment = moment / np.outer(scales, scales)
+        return self._make_weight(product, matrix, moment)
 
     def _new_weight(
         self, stem: str, matrix: np.ndarray, known: InputStatistics | None, scales: np.ndarray | None

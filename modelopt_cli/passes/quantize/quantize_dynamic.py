@@ -12,7 +12,12 @@ from pydantic import Field
 from modelopt_cli.graph.edit import forget_names
 from modelopt_cli.passes.base import Pass, PassContext, PassResult, Skip
 from modelopt_cli.passes.quantize.dynamic_lstm import quantize_lstm
-from modelopt_cli.passes.quantize.dynamic_matmul import DynamicOptions, Edits, quantize_matmuls_dynamic
+from modelopt_cli.passes.quantize.dynamic_matmul import (
+    DynamicOptions,
+    Edits,
+    WeightMaker,
+    quantize_matmuls_dynamic,
+)
 from modelopt_cli.passes.quantize.dynamic_products import Product, find_product, group_by_source
 from modelopt_cli.passes.quantize.dynamic_stats import InputStatistics, collect_input_statistics, moment_bytes
 from modelopt_cli.passes.quantize.embedding import quantize_embeddings
@@ -87,7 +92,11 @@ class QuantizeDynamic(Pass):
 
 
 def quantize_products(
-    model: ir.Model, nodes: Sequence[ir.Node], ctx: PassContext, options: DynamicOptions | None = None
+    model: ir.Model,
+    nodes: Sequence[ir.Node],
+    ctx: PassContext,
+    options: DynamicOptions | None = None,
+    make_weight: WeightMaker | None = None,
 ) -> Edits:
     """`quantize_matmuls_dynamic` with statistics from the calibration data of ``ctx``, when there is some.
 
@@ -97,7 +106,7 @@ def quantize_products(
     answers = [find_product(node) for node in nodes]
     found = [answer for answer in answers if isinstance(answer, Product)]
     if ctx.calibration is None or not found:
-        return quantize_matmuls_dynamic(model, nodes, ctx.target, options=options)
+        return quantize_matmuls_dynamic(model, nodes, ctx.target, options=options, make_weight=make_weight)
     edits = Edits(skipped=[answer for answer in answers if isinstance(answer, Skip)])
     original, data = model.clone(), ctx.calibration.take(CALIBRATION_SAMPLES)
     for batch in _batches(group_by_source(found)):
@@ -106,7 +115,11 @@ def quantize_products(
         if names:
             known = collect_input_statistics(original, names, data, ctx.progress)
         part = [product.node for group in batch for product in group]
-        edits.add(quantize_matmuls_dynamic(model, part, ctx.target, options=options, statistics=known))
+        edits.add(
+            quantize_matmuls_dynamic(
+                model, part, ctx.target, options=options, statistics=known, make_weight=make_weight
+            )
+        )
     return edits
 
 

@@ -82,16 +82,16 @@ def _round_grouped(array: np.ndarray, rows: np.ndarray, covariance: np.ndarray, 
     low, high = integer_range(8, symmetric=True, reduce_range=reduce_range)
     groups, size = covariance.shape[:2]
     work, scale = rows.reshape(groups, -1, size), nearest.scale.reshape(groups, -1)
-    factor = _unit_factors(covariance)
+    factor = unit_factors(covariance)
     error, steps = np.zeros_like(work), np.zeros(work.shape, np.int8)
     for k in range(size - 1, -1, -1):
         wanted = work[:, :, k] + np.einsum("gj,gmj->gm", factor[:, k, k + 1 :], error[:, :, k + 1 :])
-        steps[:, :, k] = np.clip(np.rint(wanted / scale), low, high)
+        steps[:, :, k] = np.where(work[:, :, k] == 0, 0, np.clip(np.rint(wanted / scale), low, high))
         error[:, :, k] = work[:, :, k] - steps[:, :, k] * scale
     return QuantizedWeight(steps.reshape(array.shape), nearest.scale, nearest.zero_point, 0)
 
 
-def _unit_factors(covariance: np.ndarray) -> np.ndarray:
+def unit_factors(covariance: np.ndarray) -> np.ndarray:
     """Upper Cholesky factors of the damped covariances, each row divided by its diagonal entry."""
     damped = covariance.astype(np.float64)
     diagonal = np.arange(damped.shape[1])

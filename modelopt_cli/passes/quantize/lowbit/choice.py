@@ -1,0 +1,104 @@
+"""What the low-bit passes share: which weights, and how many bits for each."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Annotated, ClassVar, Literal
+
+import onnx_ir as ir
+from pydantic import Field
+
+from modelopt_cli.errors import UsageError
+from modelopt_cli.graph.edit import all_nodes
+from modelopt_cli.passes.base import Pass, PassContext
+from modelopt_cli.passes.quantize.lowbit.budget import FEWEST, spread_bits
+from modelopt_cli.passes.quantize.lowbit.decode import NODE_BYTES, decoding_nodes
+from modelopt_cli.passes.quantize.lowbit.packing import packed_bytes
+from modelopt_cli.passes.quantize.lowbit.sensitivity import output_errors
+from modelopt_cli.passes.quantize.lowbit.slots import Slot, find_slots
+
+FEW_INPUTS = 32  # errors of so few weights do not average out in an output, and they are a small share of the bytes
+SCALE_BYTES = 2  # float16
+
+
+class LowBitPass(Pass):
+    """Options and choices of passes that store weights in few bits."""
+
+    family: ClassVar[Literal["fuse", "prune", "quantize"]] = "quantize"
+    effect: ClassVar[Literal["exact", "lossy"]] = "lossy"
+    min_opset: ClassVar[int] = 13
+
+    bits: Annotated[
+        Annotated[int, Field(ge=2, le=8)] | Literal["auto"],
+        Field(description="Bits per weight, 2 to 8; auto: by max_size or min_sqnr, each weight its own."),
+    ] = 8
+    mixed: Annotated[
+        bool, Field(description="With calibration data: so many bits on average, more where outputs depend on it.")
+    ] = False
+    max_size: Annotated[
+        float | None, Field(gt=0, description="For bits auto: bytes of the model; up to 1, a share of its weights.")
+    ] = None
+    min_sqnr: Annotated[
+        float | None, Field(description="For bits auto: signal to noise of the outputs in dB, as predicted.")
+    ] = None
+    block: Annotated[
+        int | None, Field(ge=0, description="Inputs that share a step; 0: all of an output; default by bits.")
+    ] = None
+    include: Annotated[tuple[str, ...], Field(description="Only weights whose name matches one of these globs.")] = (
+        "*",
+    )
+    exclude: Annotated[tuple[str, ...], Field(description="Not the weights whose name matches one of these.")] = ()
+    embeddings: Annotated[bool, Field(description="Tables read by Gather too.")] = True
+
+    def slots(self, model: ir.Model) -> list[Slot]:
+        """The weights that the options name."""
+        return [slot for slot in find_slots(model) if self._wants(slot)]
+
+    def choose_bits(self, model: ir.Model, slots: list[Slot], ctx: PassContext) -> dict[Slot, int]:
+        """Bits of each weight.
+
+        Raises:
+            UsageError: ``bits: auto`` without a budget, or without calibration data.
+        """
+        fixed = {slot: 8 for slot in slots if slot.inputs < FEW_INPUTS}
+        free = [slot for slot in slots if slot not in fixed]
+        if self.bits == "auto":
+            if (self.max_size is None) == (self.min_sqnr is None):
+                raise UsageError("bits: auto needs either max_size or min_sqnr", where=self.name)
+            data = ctx.need_calibration(f"{self.name} with bits: auto")
+            errors = output_errors(model, free, data, ctx.progress)
+            if self.max_size is None:
+                assert self.min_sqnr is not None
+                return fixed | spread_bits(errors, self._size, max_error=10 ** (-self.min_sqnr / 10))
+            return fixed | spread_bits(errors, self._size, max_bytes=self._budget(model, free, fixed))
+        bits = self.bits
+        if not self.mixed or ctx.calibration is None or bits in (FEWEST, 8):
+            return fixed | dict.fromkeys(free, bits)
+        errors = output_errors(model, free, ctx.calibration, ctx.progress)
+        return fixed | spread_bits(errors, self._size, max_bytes=sum(self._size(slot, bits) for slot in free))
+
+    def block_of(self, slot: Slot, bits: int) -> int:
+        """Inputs that share a step; 0 for all of an output."""
+        raise NotImplementedError
+
+    def _wants(self, slot: Slot) -> bool:
+        if slot.lookups and not self.embeddings:
+            return False
+        wanted = any(fnmatchcase(slot.name, glob) for glob in self.include)
+        return wanted and not any(fnmatchcase(slot.name, glob) for glob in self.exclude)
+
+    def _size(self, slot: Slot, bits: int) -> int:
+        block = self.block_of(slot, bits)
+        blocks = slot.array.size // block if block and slot.inputs % block == 0 else 0
+        columns = slot.array.size // slot.inputs
+        nodes = decoding_nodes(bits, blocks=blocks > 0, table=False)
+        return packed_bytes(slot.array.size, bits) + blocks + columns * SCALE_BYTES + nodes * NODE_BYTES
+
+    def _budget(self, model: ir.Model, free: list[Slot], fixed: dict[Slot, int]) -> float:
+        assert self.max_size is not None
+        tensors = [v.const_value for graph in model.graphs() for v in graph.initializers.values()]
+        total = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        rest = total - sum(slot.array.nbytes for slot in (*free, *fixed) if slot.value.is_initializer())
+        rest += sum(1 for _ in all_nodes(model)) * NODE_BYTES
+        rest += sum(self._size(slot, bits) for slot, bits in fixed.items())
+        return self.max_size * (total if self.max_size <= 1 else 1) - rest

@@ -1,0 +1,285 @@
+"""The low-bit passes on small models: what each way of storing weights costs in bytes and error, and every refusal."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from modelopt_cli.errors import UsageError
+from modelopt_cli.graph.io import model_bytes
+from modelopt_cli.passes.base import Pass, PassResult
+from modelopt_cli.passes.quantize.lowbit.codebook import Codebook
+from modelopt_cli.passes.quantize.lowbit.quantize_weights import QuantizeWeights
+from modelopt_cli.passes.quantize.lowbit.slots import find_slots
+from modelopt_cli.targets.target import Target
+from modelopt_cli.testing import ArrayDataset, model_from_text, op_types, run_model, run_pass
+
+RNG = np.random.default_rng(3)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+W64, W96, TABLE, FILTERS = normal(64, 96), normal(96, 64), normal(200, 64), normal(32, 8, 3, 3)
+OUTER = normal(4, 3, 64)
+
+
+def product() -> ir.Model:
+    return model_from_text("m (float[N,S,64] x) => (float[N,S,96] y) { y = MatMul (x, w) }", w=W64)
+
+
+def classifier() -> ir.Model:
+    text = "m (float[N,64] x) => (float[N,96] y) { y = Gemm <transB=1> (x, w, b) }"
+    return model_from_text(text, w=W96, b=normal(96))
+
+
+def filters() -> ir.Model:
+    text = "m (float[N,16,8,8] x) => (float[N,32,6,6] y) { y = Conv <group=2> (x, w) }"
+    return model_from_text(text, w=FILTERS)
+
+
+def lookup() -> ir.Model:
+    return model_from_text("m (int64[N,S] i) => (float[N,S,64] y) { y = Gather (t, i) }", t=TABLE)
+
+
+def tied() -> ir.Model:
+    text = """m (int64[N,S] i) => (float[N,S,200] y) {
+        e = Gather (t, i)
+        tt = Transpose <perm=[1,0]> (t)
+        y = MatMul (e, tt) }"""
+    return model_from_text(text, t=TABLE)
+
+
+def recurrent() -> ir.Model:
+    text = (
+        'm (float[T,N,32] x) => (float[T,2,N,16] y) { y = LSTM <hidden_size=16, direction="bidirectional"> (x, w, r) }'
+    )
+    return model_from_text(text, w=normal(2, 64, 32) / 4, r=normal(2, 64, 16) / 4)
+
+
+def feeds(model: ir.Model) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(9)
+    value = model.graph.inputs[0]
+    shape = [dim if isinstance(dim, int) else 3 for dim in value.shape or ()]
+    is_index = value.dtype == ir.DataType.INT64
+    array = rng.integers(0, 200, shape) if is_index else rng.standard_normal(shape).astype(np.float32)
+    return {value.name or "": array}
+
+
+def error(before: ir.Model, after: ir.Model) -> float:
+    """Noise over signal, as powers, with the optimizer on: codes must survive constant folding."""
+    exact, found = (run_model(model, feeds(before), optimize=True)["y"] for model in (before, after))
+    return float(np.square(exact - found).sum() / np.square(exact).sum())
+
+
+def share(before: ir.Model, after: ir.Model) -> float:
+    return len(model_bytes(after)) / len(model_bytes(before))
+
+
+MODELS = {f.__name__: f for f in (product, classifier, filters, lookup, tied, recurrent)}
+
+
+@pytest.mark.parametrize("bits", [8, 6, 4, 3, 2])
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind", [QuantizeWeights, Codebook])
+def test_every_weight_keeps_its_meaning(kind: type[Pass], name: str, bits: int) -> None:
+    model = MODELS[name]()
+    result = run_pass(kind(bits=bits), model)
+    assert result.changed >= 1
+    onnx.checker.check_model(model_bytes(result.model), full_check=True)
+    assert share(model, result.model) < 1
+    # Rounding to the nearest of 2 ** bits levels, twice in the deepest model; int8 inputs add some 1e-4.
+    assert error(model, result.model) < 6 * 4.0**-bits + 5e-4
+
+
+@pytest.mark.parametrize(("bits", "most"), [(8, 0.28), (4, 0.18), (2, 0.13)])
+def test_a_table_takes_its_bits(bits: int, most: float) -> None:
+    model = model_from_text(
+        "m (int64[N] i) => (float[N,64] y) { y = Gather (t, i) }",
+        t=np.random.default_rng(0).random((4000, 64), np.float32),
+    )
+    assert share(model, run_pass(QuantizeWeights(bits=bits), model).model) < most
+
+
+def test_decoding_leaves_no_operator_that_runs() -> None:
+    """After constant folding one MatMul is left, and in int8 the two operators of the dynamic kernel."""
+    for compute, left in (("float", ["MatMul"]), ("int8", ["DynamicQuantizeMatMul"])):
+        model = run_pass(QuantizeWeights(bits=4, compute=compute), product()).model
+        assert folded_ops(model) == left
+
+
+def folded_ops(model: ir.Model) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        onnxruntime.InferenceSession(model_bytes(model), options, providers=["CPUExecutionProvider"])
+        return [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+
+
+def test_tied_embeddings_stay_one_tensor() -> None:
+    model = tied()
+    result = run_pass(QuantizeWeights(bits=4), model)
+    names = [name for name in result.model.graph.initializers if name.startswith("t_codes")]
+    assert names == ["t_codes"]
+    assert share(model, result.model) < 0.3
+
+
+def test_calibration_data_brings_the_output_closer() -> None:
+    mix = np.random.default_rng(1).standard_normal((64, 64)).astype(np.float32) / 8
+    rows = (np.random.default_rng(2).standard_normal((64, 8, 64)) @ mix).astype(np.float32)
+    data = ArrayDataset({"x": rows})
+    model = product()
+    held = (np.random.default_rng(5).standard_normal((4, 8, 64)) @ mix).astype(np.float32)
+
+    def noise(result: PassResult) -> float:
+        exact, found = (run_model(each, {"x": held})["y"] for each in (model, result.model))
+        return float(np.square(exact - found).sum())
+
+    for pass_ in (QuantizeWeights(bits=3), QuantizeWeights(bits=3, compute="float"), Codebook(bits=3)):
+        assert noise(run_pass(pass_, model, calibration=data)) < 0.7 * noise(run_pass(pass_, model))
+
+
+def test_a_conv_gets_its_mean_back_by_its_bias() -> None:
+    data = ArrayDataset({"x": np.random.default_rng(0).random((32, 16, 8, 8), np.float32) + 1})
+    model = filters()
+    result = run_pass(QuantizeWeights(bits=3, block=0), model, calibration=data)
+    sample = {"x": np.random.default_rng(1).random((4, 16, 8, 8), np.float32) + 1}
+    exact, found = run_model(model, sample)["y"], run_model(result.model, sample)["y"]
+    lost = np.abs((found - exact).mean(axis=(0, 2, 3)))
+    plain = run_model(run_pass(QuantizeWeights(bits=3, block=0), model).model, sample)["y"]
+    assert lost.mean() < 0.1 * np.abs((plain - exact).mean(axis=(0, 2, 3))).mean()
+
+
+def two_products() -> tuple[ir.Model, ArrayDataset]:
+    """The first product decides the output, the second adds a thousandth of it."""
+    text = """m (float[N,192] x) => (float[N,256] y) {
+        a = MatMul (x, loud)
+        b = MatMul (x, quiet)
+        y = Add (a, b) }"""
+    model = model_from_text(text, loud=normal(192, 256), quiet=normal(192, 256) / 1000)
+    return model, ArrayDataset({"x": np.random.default_rng(0).standard_normal((16, 192)).astype(np.float32)})
+
+
+@pytest.mark.parametrize("options", [{"bits": "auto", "max_size": 0.15}, {"bits": 4, "mixed": True}])
+def test_bits_go_where_the_output_depends_on_them(options: dict[str, object]) -> None:
+    model, data = two_products()
+    result = run_pass(Codebook(**options), model, calibration=data)
+    codes = {name: v.const_value.nbytes for name, v in result.model.graph.initializers.items() if "codes" in name}
+    loud, quiet = (sum(n for name, n in codes.items() if name.startswith(each)) for each in ("loud", "quiet"))
+    assert loud > quiet
+    fixed = run_pass(Codebook(bits=4), model, calibration=data).model
+    sample = next(iter(data))
+    exact = run_model(model, sample)["y"]
+    mixed, even = (np.square(run_model(m, sample)["y"] - exact).sum() for m in (result.model, fixed))
+    assert mixed < even
+
+
+@pytest.mark.parametrize("target", [0.15, 0.2, 70_000])
+def test_a_size_target_is_kept(target: float) -> None:
+    model, data = two_products()
+    weights = 2 * 192 * 256 * 4
+    for kind in (Codebook, QuantizeWeights):
+        result = run_pass(kind(bits="auto", max_size=target), model, calibration=data)
+        assert len(model_bytes(result.model)) <= (target * weights if target <= 1 else target)
+
+
+def test_a_noise_target_is_about_kept() -> None:
+    model, data = two_products()
+    sizes = []
+    for wanted in (10.0, 25.0):
+        result = run_pass(Codebook(bits="auto", min_sqnr=wanted), model, calibration=data)
+        assert 10 * np.log10(1 / error(model, result.model)) > wanted - 3
+        sizes.append(len(model_bytes(result.model)))
+    assert sizes[0] < sizes[1]
+
+
+def test_auto_needs_a_budget_and_data() -> None:
+    model, data = two_products()
+    with pytest.raises(UsageError, match="either max_size or min_sqnr"):
+        run_pass(QuantizeWeights(bits="auto"), model, calibration=data)
+    with pytest.raises(UsageError, match="needs calibration data"):
+        run_pass(QuantizeWeights(bits="auto", max_size=0.2), model)
+
+
+def test_a_table_of_16_levels_has_4_bits() -> None:
+    for options in ({"bits": 3}, {"mixed": True}):
+        with pytest.raises(UsageError, match="has 16 levels"):
+            run_pass(Codebook(table="nf4", **options), product())
+
+
+def test_nf4_and_fp4_are_4_bit_tables() -> None:
+    model = product()
+    for table in ("nf4", "fp4"):
+        assert error(model, run_pass(Codebook(table=table), model).model) < 0.02
+
+
+def test_include_exclude_and_embeddings_choose_weights() -> None:
+    model, _ = two_products()
+    result = run_pass(QuantizeWeights(bits=4, exclude=("qu*",)), model)
+    assert result.changed == 1
+    assert "quiet" in result.model.graph.initializers
+    assert run_pass(QuantizeWeights(bits=4, include=("none",)), model).changed == 0
+    assert run_pass(QuantizeWeights(embeddings=False), lookup()).changed == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("m (float[N,8] x) => (float[N,8] y) { y = MatMul (x, w) }", {"w": normal(8, 8)}),  # small
+        ("m (float[N,64] x) => (float[N,96] y) { y = MatMul (x, w) }", {"w": np.full((64, 96), np.inf, np.float32)}),
+        ("m (float[N,64] x) => (float[N,96] y, float[64,96] w) { y = MatMul (x, w) }", {"w": W64}),  # an output
+        ("m (int64[N] i) => (float[96,N] y) { y = Gather <axis=1> (w, i) }", {"w": W96}),  # columns, not rows
+        ("m (float[64,96] x) => (float[64,96] y) { y = Add (x, w) }", {"w": W64}),  # no weight of a product
+    ],
+)
+def test_what_is_left_alone(text: str, weights: dict[str, np.ndarray]) -> None:
+    model = model_from_text(text, **weights)
+    assert list(find_slots(model)) == []
+    assert run_pass(QuantizeWeights(bits=4), model).changed == 0
+
+
+def test_few_inputs_keep_8_bits() -> None:
+    text = "m (float[N,512,8,8] x) => (float[N,512,6,6] y) { y = Conv <group=512> (x, w) }"
+    result = run_pass(QuantizeWeights(bits=4), model_from_text(text, w=normal(512, 1, 3, 3)))
+    assert result.details["weights_by_bits"] == {"8": 1}
+
+
+def test_a_weight_in_a_constant_node_and_a_reader_in_a_branch() -> None:
+    text = """m (float[N,64] x) => (float[N,96] y) {
+        top = ReduceMax <keepdims=0> (x)
+        one = Constant <value = float {1.0}> ()
+        c = Greater (top, one)
+        y = If (c) <then_branch = t () => (float[N,96] a) { a = MatMul (x, w) },
+                    else_branch = e () => (float[N,96] b) { u = MatMul (x, w)  b = Neg (u) }> }"""
+    model = model_from_text(text, w=W64)
+    result = run_pass(QuantizeWeights(bits=4), model)
+    assert result.changed == 1
+    assert share(model, result.model) < 0.4
+    assert error(model, result.model) < 0.03
+    constant = model_from_text("m (float[N,64] x) => (float[N,96] y) { y = MatMul (x, w) }", w=W64)
+    node = ir.node("Constant", [], {"value": constant.graph.initializers["w"].const_value})
+    node.outputs[0].name, node.outputs[0].shape = "held", ir.Shape(W64.shape)
+    constant.graph.insert_before(constant.graph[0], node)
+    constant.graph.initializers["w"].replace_all_uses_with(node.outputs[0])
+    del constant.graph.initializers["w"]
+    stored = run_pass(QuantizeWeights(bits=4, compute="float"), constant)
+    assert op_types(stored.model).count("Constant") == 0
+    assert error(rows_only(), stored.model) < 0.03
+
+
+def rows_only() -> ir.Model:
+    return model_from_text("m (float[N,64] x) => (float[N,96] y) { y = MatMul (x, w) }", w=W64)
+
+
+def test_engines_other_than_the_cpu_get_float_products() -> None:
+    result = run_pass(QuantizeWeights(), product(), target=Target("openvino", dialect="onnx"))
+    assert result.details["int8"] == 0
+    assert result.changed == 1

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -90,6 +90,10 @@ AllowRandom = Annotated[
 AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="Let MODULE:FUNCTION as a data set import and run that code.")
 ]
+Annotations = Annotated[
+    Literal["github"] | None,
+    typer.Option("--annotations", help="Also say verdict and missed requirements as this CI reads them, on stderr."),
+]
 Depfile = Annotated[
     Path | None,
     typer.Option("--depfile", metavar="FILE", help="Write a Makefile rule of what was read."),
@@ -123,6 +127,7 @@ class RunFlags:
     shapes: Shape = None
     seed: Seed = None
     report: ReportFile = None
+    annotations: Annotations = None
     depfile: Depfile = None
     plan: PlanFile = None
     plan_out: PlanOut = None

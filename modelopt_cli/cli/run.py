@@ -90,6 +90,8 @@ def run_recipe(
     if flags.report is not None and (not wanted or output is None):
         write_report(report, flags.report)
     _print_report(report, flags, to_stderr=wanted and output is None)
+    if flags.annotations == "github":
+        _annotate(report)
     if more is not None:
         print_payload(*more(report), to_stderr=wanted and output is None)
     if not report.gates_met:
@@ -207,6 +209,13 @@ def _print_report(report: RunReport, flags: RunFlags, *, to_stderr: bool) -> Non
         from modelopt_cli.cli.render import report_lines
 
         print_payload(*report_lines(report), to_stderr=to_stderr)
+
+
+def _annotate(report: RunReport) -> None:
+    from modelopt_cli.report.annotations import github_annotations
+
+    for line in github_annotations(report):
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _gate_error(report: RunReport, output: Path | None, *, written: bool) -> GateError:

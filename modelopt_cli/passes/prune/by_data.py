@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from modelopt_cli.passes.prune.distribution import spread_by_error, spread_erk, 
 from modelopt_cli.passes.prune.judge import best_damping, problem_of
 from modelopt_cli.passes.prune.linear import LinearLayer, linear_layer
 from modelopt_cli.passes.prune.patterns import Pattern
-from modelopt_cli.passes.prune.sensitivity import measure_curves
+from modelopt_cli.passes.prune.sensitivity import Curve, measure_curves
 from modelopt_cli.passes.prune.settings import Criterion, DataPruning
 from modelopt_cli.passes.prune.solver import Problem, choose_mask, refit
 from modelopt_cli.passes.prune.walk import Halves, Walk
@@ -45,14 +46,18 @@ def prune_by_data(
         return 0, skipped, {}
     data = ctx.need_calibration("prune").take(settings.samples)
     original = model.clone()
-    work = 2 if settings.distribution == "sensitivity" else 1
+    measured = settings.distribution == "sensitivity" and not settings.pattern.of
+    work = 2 if measured else 1
     with ctx.progress.task("pruning", work * len(layers)) as advance:
-        shares = _shares(Walk(model, None, data, ctx.seed), layers, sparsity, overrides, settings, advance)
+        untouched = Walk(model, None, data, ctx.seed)
+        curves = measure_curves(untouched, layers, sparsity, settings, advance) if measured else {}
+        shares = _shares(layers, curves, sparsity, overrides, settings)
         chosen = [layer for layer in layers if shares[layer] > 0]
         losses: dict[LinearLayer, float] = {}
         for layer, halves in Walk(model, original, data, ctx.seed).moments(chosen):
             rng = np.random.default_rng((ctx.seed, len(losses)))
-            losses[layer] = prune_layer(layer, halves, shares[layer], settings, rng)
+            known = replace(settings, damping=curves[layer].damping) if layer in curves else settings
+            losses[layer] = prune_layer(layer, halves, shares[layer], known, rng)
             advance(1)
     return len({id(w.value) for layer in chosen for w in layer.weights}), skipped, _details(layers, losses)
 
@@ -105,12 +110,11 @@ def _scores(problem: Problem, weights: np.ndarray, criterion: Criterion, rng: np
 
 
 def _shares(
-    walk: Walk,
     layers: Sequence[LinearLayer],
+    curves: Mapping[LinearLayer, Curve],
     sparsity: float,
     overrides: Mapping[int, float],
     settings: DataPruning,
-    advance: Callable[[int], None],
 ) -> dict[LinearLayer, float]:
     """The share of each layer: its own where the user gave one, else its part of the whole."""
     fixed = {
@@ -122,8 +126,7 @@ def _shares(
     if settings.pattern.of:
         spread = spread_evenly([1] * len(free), settings.pattern.most(sparsity))
     elif settings.distribution == "sensitivity":
-        curves = measure_curves(walk, free, sparsity, settings, advance)
-        spread = spread_by_error([layer.size for layer in free], [curves[layer] for layer in free], sparsity)
+        spread = spread_by_error([layer.size for layer in free], [curves[layer].errors for layer in free], sparsity)
     elif settings.distribution == "lamp":
         spread = spread_lamp([layer.matrix() for layer in free], sparsity)
     elif settings.distribution == "erk":

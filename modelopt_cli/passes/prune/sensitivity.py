@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,14 +16,27 @@ from modelopt_cli.passes.prune.walk import Halves, Walk
 EFFECT_SAMPLES = 24
 
 
+@dataclass(frozen=True)
+class Curve:
+    """What pruning one layer costs.
+
+    Attributes:
+        errors: At the network's output, at each of `LEVELS`, as a share of the output's variance.
+        damping: Of the fit that does best on held-out samples.
+    """
+
+    errors: tuple[float, ...]
+    damping: float
+
+
 def measure_curves(
     walk: Walk,
     layers: Sequence[LinearLayer],
     sparsity: float,
     settings: DataPruning,
     advance: Callable[[int], None],
-) -> dict[LinearLayer, list[float]]:
-    """For each layer alone, the error at the network's output at each of `LEVELS`, as a share of the output's variance.
+) -> dict[LinearLayer, Curve]:
+    """What pruning each layer alone costs.
 
     The layer's own error is measured at every level on samples that it was not fitted to; at one level the network is
     run to its end besides, and the curve is scaled to what comes out there.
@@ -30,14 +44,14 @@ def measure_curves(
     reference = walk.outputs(EFFECT_SAMPLES)
     curves = {}
     for layer, halves in walk.moments(layers):
-        errors, draft = _draft(layer, halves, sparsity, settings)
+        errors, draft, damping = _draft(layer, halves, sparsity, settings)
         level = _nearest(sparsity)
         mean, _ = (halves[0] + halves[1]).means()
         shift = None if layer.bias is None else layer.outputs(layer.matrix(), mean) - layer.outputs(draft, mean)
         with layer.draft(draft, shift):
             effect = output_error(reference, walk.outputs(EFFECT_SAMPLES))
         scale = 1.0 if effect is None else effect / max(errors[level], 1e-12)
-        curves[layer] = [scale * error for error in errors]
+        curves[layer] = Curve(tuple(scale * error for error in errors), damping)
         advance(1)
     return curves
 
@@ -63,14 +77,14 @@ def output_error(reference: Sequence[Sequence[np.ndarray]], found: Sequence[Sequ
 
 def _draft(
     layer: LinearLayer, halves: Halves, sparsity: float, settings: DataPruning
-) -> tuple[list[float], np.ndarray]:
-    """The layer's own error at each level, and its weights at the one nearest to ``sparsity``."""
+) -> tuple[list[float], np.ndarray, float]:
+    """The layer's own error at each level, its weights at the one nearest to ``sparsity``, and the damping of both."""
     weights, centred, pattern = layer.matrix(), layer.bias is not None, settings.pattern
     damping = settings.damping or best_damping(*halves, weights, pattern, sparsity, centred=centred)
     problem = problem_of(halves[0], weights, damping, centred=centred)
     found = list(drafts(problem, Judge(halves[1], weights, centred=centred), pattern, LEVELS))
     draft = found[_nearest(sparsity)][1] / problem.scale
-    return [error for error, _ in found], draft.astype(np.float32)
+    return [error for error, _ in found], draft.astype(np.float32), damping
 
 
 def _nearest(sparsity: float) -> int:

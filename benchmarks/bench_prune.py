@@ -1,0 +1,69 @@
+"""Pruning of single weights.
+
+Recipe `prune-50` with a share of zeros of all prunable weights, one shot, 128 calibration samples without labels, no
+training. Top-1 on held-out samples; `gzip` is the compressed file and `packed` the file of recipe `prune-packed` (bit
+mask and int8 values), both as shares of the original's bytes; s and MB of the whole command, measuring included.
+Magnitude is the same share by plain magnitude, for comparison.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.models import Subject, subjects
+from benchmarks.table import compress, table
+
+GOALS: dict[str, dict[float, float]] = {  # points of top-1 that may be lost
+    "digits_resnet": {0.5: 0.2, 0.7: 0.3, 0.8: 0.6},
+    "digits_mobilenet": {0.5: 0.5, 0.7: 1.0},
+    "digits_vit": {0.5: 0.5, 0.7: 2.0},
+    "digits_lstm": {0.5: 0.5, 0.7: 2.0},
+    "efficientnet_lite0": {0.5: 5.0},
+    "minilm_sentiment": {0.5: 0.5, 0.7: 3.0},
+}
+HEAD = ("model", "zeros:", "top-1:", "drop:", "goal:", "magnitude:", "agreement:", "gzip:", "packed:", "s:", "MB:")
+
+
+def run() -> str:
+    return table(HEAD, [row for subject in subjects() if subject.name in GOALS for row in _rows(subject)])
+
+
+def _rows(subject: Subject) -> list[tuple[object, ...]]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = {which: subject.write_data(which, folder / f"{which}.npz") for which in ("calib", "eval")}
+        return [_row(subject, share, goal, data, folder / "out.onnx") for share, goal in GOALS[subject.name].items()]
+
+
+def _row(subject: Subject, share: float, goal: float, data: dict[str, Path], out: Path) -> tuple[object, ...]:
+    flags = ("--eval", data["eval"], "--set", f"steps.prune.sparsity={share}")
+    size = subject.model.stat().st_size
+    plain = _fidelity(compress(subject.model, "prune-50", out, *flags)[1])
+    _, report = compress(subject.model, "prune-packed", out, "--calib", data["calib"], *flags)
+    packed = out.stat().st_size / size
+    done, report = compress(subject.model, "prune-50", out, "--calib", data["calib"], *flags)
+    found = _fidelity(report)
+    drop = 100 * found["accuracy"]["drop"]
+    zipped = len(gzip.compress(out.read_bytes(), mtime=0)) / size
+    step = next(step for step in report["steps"] if step["pass"] == "prune")
+    return (
+        subject.name,
+        f"{step['details']['sparsity']:.0%}",
+        f"{100 * found['accuracy']['result']:.2f}",
+        f"{'**' if drop > goal else ''}{drop:.2f}{'**' if drop > goal else ''}",
+        f"{goal:.1f}",
+        f"{100 * plain['accuracy']['drop']:.2f}",
+        f"{found['agreement'][0]['top1']:.1%}",
+        f"{zipped:.3f}",
+        f"{packed:.3f}",
+        f"{done.seconds:.0f}",
+        f"{done.peak_mb:.0f}",
+    )
+
+
+def _fidelity(report: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = report["fidelity"]
+    return found

@@ -9,6 +9,9 @@ from modelopt_cli.recipe.schema import Require
 from modelopt_cli.report.model import Accuracy, Fidelity, Gate, LatencyComparison, RunReport
 
 
+EXACT = 1e-9  # 0.005 of 200 samples is one answer, and a comparison of floats must not fail it
+
+
 def check_measurable(require: Require, *, labels: bool, data: bool, profile: bool) -> None:
     """Refuse a requirement that this run cannot measure, before any long work.
 
@@ -66,9 +69,43 @@ def _at_most(name: str, limit: float, value: float) -> Gate:
 
 
 def _accuracy_gate(limit: float, accuracy: Accuracy) -> Gate:
-    # one sample of rounding: 0.005 of 200 samples is one answer, and a float comparison must not fail it
-    met = accuracy.drop <= limit + 1e-9
-    return Gate("max_accuracy_drop", limit, accuracy.drop, met, f"{accuracy.metric} on {accuracy.samples} samples")
+    met = accuracy.drop <= limit + EXACT
+    note = f"{accuracy.metric} on {accuracy.samples} samples{_certainty(limit, accuracy)}"
+    return Gate("max_accuracy_drop", limit, accuracy.drop, met, note)
+
+
+def _certainty(limit: float, accuracy: Accuracy) -> str:
+    """With what confidence a limit holds, or is missed, and how many samples would settle it where none does."""
+    low, high = accuracy.drop_low, accuracy.drop_high
+    if low is None or high is None:
+        return ""
+    interval = f", 95 % interval of the drop {low * 100:+.2f} to {high * 100:+.2f} points"
+    if high <= limit or low > limit:
+        return interval
+    doubt = "cannot exclude a drop above" if accuracy.drop <= limit + EXACT else "cannot exclude a drop below"
+    text = f"{interval}: {doubt} {limit * 100:.2f}"
+    needed = samples_to_settle(limit, accuracy.drop, low, high, accuracy.samples)
+    return text if needed is None else f"{text}; about {needed:,} samples would settle it"
+
+
+def samples_to_settle(limit: float, drop: float, low: float, high: float, samples: int) -> int | None:
+    """Samples after which the interval of a drop would leave the limit out, if the drop stayed what it is.
+
+    The width of an interval falls with the square root of the number of samples. None where the drop is the limit.
+
+    Args:
+        limit: The largest drop allowed.
+        drop: The one that was measured.
+        low: Lower end of its interval.
+        high: Upper end.
+        samples: How many it was measured on.
+    """
+    distance = abs(limit - drop)
+    if distance < EXACT:
+        return None
+    width = high - drop if drop <= limit else drop - low
+    needed = samples * (width / distance) ** 2
+    return int(round(needed, 2 - len(str(int(needed)))))  # two digits: it is an estimate
 
 
 def _speed_gate(

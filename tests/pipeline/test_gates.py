@@ -106,3 +106,18 @@ def test_refuses_what_it_cannot_measure(require: Require, given: dict[str, bool]
 
 def test_accepts_what_it_can_measure() -> None:
     check_measurable(Require(max_accuracy_drop=0.01, min_speedup=2), labels=True, data=True, profile=True)
+
+
+@pytest.mark.parametrize(
+    ("drop", "low", "high", "says"),
+    [
+        (0.004, -0.011, 0.003 + 0.016, "cannot exclude a drop above 0.50; about 45,000 samples would settle it"),
+        (0.001, -0.001, 0.003, "95 % interval of the drop -0.10 to +0.30 points"),
+        (0.020, 0.004, 0.036, "cannot exclude a drop below 0.50; about 230 samples would settle it"),
+        (0.005, -0.011, 0.021, "cannot exclude a drop above 0.50"),
+    ],
+)
+def test_says_how_sure_the_accuracy_budget_is(drop: float, low: float, high: float, says: str) -> None:
+    accuracy = Accuracy("top1", 0.76, 0.76 - drop, 200, low, high)
+    (gate,) = check_gates(Require(max_accuracy_drop=0.005), report(fidelity=Fidelity("d", 200, (), accuracy)))
+    assert gate.note.endswith(says)

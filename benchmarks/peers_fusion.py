@@ -1,7 +1,7 @@
-"""A peer's graph optimizer at its own defaults, in a process of its own: TOOL MODEL OUTPUT.
+"""One graph optimizer at its own defaults, in a process of its own: TOOL MODEL OUTPUT.
 
-Prints seconds of CPU time and of the clock that the tool took, imports and reading of the file left out: as a library it
-is called so.
+Prints the seconds that the tool took, of CPU time and of the clock, the best of three runs after a first one: from the
+parsed model to the written file. Imports are left out, as when it is called as a library.
 """
 
 from __future__ import annotations
@@ -46,14 +46,35 @@ def onnxruntime(model: onnx.ModelProto, output: str) -> Callable[[], None]:
     return lambda: onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-TOOLS = {tool.__name__: tool for tool in (onnxslim, onnxsim, onnxscript, onnxruntime)}
+def modelopt(model: onnx.ModelProto, output: str) -> Callable[[], None]:
+    import onnx_ir as ir
+
+    from modelopt_cli.passes.base import PassContext
+    from modelopt_cli.passes.fuse.fuse import Fuse
+    from modelopt_cli.passes.fuse.simplify import Simplify
+    from modelopt_cli.targets.target import Target
+
+    def fuse() -> None:
+        context = PassContext(Target())
+        simple = Simplify().apply(ir.from_proto(model), context).model
+        ir.save(Fuse().apply(simple, context).model, output)
+
+    return fuse
+
+
+TOOLS = {tool.__name__: tool for tool in (modelopt, onnxslim, onnxsim, onnxscript, onnxruntime)}
+RUNS = 4
 
 
 def main(tool: str, path: str, output: str) -> None:
-    work = TOOLS[tool](onnx.load(path), output)
-    cpu, clock = time.process_time(), time.perf_counter()
-    work()
-    print(json.dumps({"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - clock}))
+    taken = []
+    for _ in range(RUNS):
+        work = TOOLS[tool](onnx.load(path), output)
+        cpu, clock = time.process_time(), time.perf_counter()
+        work()
+        taken.append((time.process_time() - cpu, time.perf_counter() - clock))
+    cpu, clock = min(taken[1:])
+    print(json.dumps({"cpu_s": cpu, "wall_s": clock}))
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def rounded(array: np.ndarray, dtype: np.dtype) -> np.ndarray | None:
     """``array`` in a weight's type; None when a finite number would become infinite there."""
     with np.errstate(over="ignore"):
         result = array.astype(dtype)
-    return result if np.isfinite(result.astype(np.float64)).all() else None
+    return result if np.isfinite(result).all() else None
 
 
 def output_rank(value: ir.Value) -> int | None:

@@ -11,6 +11,7 @@ from modelopt_cli.graph import diff
 from modelopt_cli.graph.edit import forget_names
 from modelopt_cli.graph.shapes import infer_shapes
 from modelopt_cli.passes.base import PassContext, PassResult
+from modelopt_cli.passes.fuse.duplicates import merge_duplicates
 from modelopt_cli.passes.fuse.engine import Outcome, apply_rules
 from modelopt_cli.passes.fuse.folding import fold_constants
 from modelopt_cli.passes.fuse.rules.table import SIMPLIFY, Table
@@ -19,7 +20,7 @@ from modelopt_cli.passes.fuse.selection import RulePass, count_nodes
 MAX_ROUNDS = 10
 FIRST_IR_VERSION_WITH_FREE_INITIALIZERS = 4
 SMALL_ELEMENTS = 1 << 10  # shape arithmetic and scalars: the only duplicates that let other nodes go
-DUPLICATE_LIMIT_ELEMENTS = 1 << 24  # larger weights are not compared: hashing them would read the whole file
+DUPLICATE_LIMIT_ELEMENTS = 1 << 28
 
 
 class Simplify(RulePass):
@@ -44,7 +45,7 @@ class Simplify(RulePass):
         nodes, table = count_nodes(list(model.graphs())), self._selected(SIMPLIFY)
         _normalise(model)
         outcome = _rounds(model, table)
-        if common.DeduplicateInitializersPass(size_limit=DUPLICATE_LIMIT_ELEMENTS)(model).modified:
+        if merge_duplicates(model, DUPLICATE_LIMIT_ELEMENTS):
             again = _rounds(model, table)
             outcome = Outcome(outcome.applied + again.applied, set(), again.refused)
         changed = diff.count_edits(before, diff.items(model))
@@ -102,7 +103,7 @@ def _round(model: ir.Model, table: Table) -> Outcome:
     infer_shapes(model)
     fold_constants(model)
     outcome = apply_rules(model, table)
-    common.DeduplicateInitializersPass(size_limit=SMALL_ELEMENTS)(model)
+    merge_duplicates(model, SMALL_ELEMENTS)
     common.CommonSubexpressionEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
     return outcome

@@ -8,7 +8,6 @@ from modelopt_cli.errors import UsageError
 from modelopt_cli.recipe.schema import Require
 from modelopt_cli.report.model import Accuracy, Fidelity, Gate, LatencyComparison, RunReport
 
-
 EXACT = 1e-9  # 0.005 of 200 samples is one answer, and a comparison of floats must not fail it
 
 

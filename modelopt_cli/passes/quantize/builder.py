@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,13 @@ from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.graph.edit import forget_names
 from modelopt_cli.passes.base import PassResult
 from modelopt_cli.passes.quantize.grids import assign_grids, calibrated_values, tensors_to_calibrate
-from modelopt_cli.passes.quantize.params import SMALLEST_SCALE
-from modelopt_cli.passes.quantize.patches import collect_patches
+from modelopt_cli.passes.quantize.kinds import has_weight
+from modelopt_cli.passes.quantize.params import SMALLEST_SCALE, QuantParams
+from modelopt_cli.passes.quantize.patches import collect_patches, source_of
 from modelopt_cli.passes.quantize.plan import Plan, label
 from modelopt_cli.passes.quantize.qdq import QdqWriter
 from modelopt_cli.passes.quantize.regions import Regions, choose_regions
+from modelopt_cli.passes.quantize.saturation import find_saturating
 from modelopt_cli.passes.quantize.second_order import Rounding, round_products
 from modelopt_cli.passes.quantize.shapes import observed_shapes
 from modelopt_cli.passes.quantize.weight_only import store_weights_as_int8
@@ -94,6 +96,7 @@ class Builder:
         self.calibration_samples = 0
         self._ranges: dict[ObserverName, dict[str, Range]] = {observer: {} for observer in observers}
         self._rounding = Rounding({}, {})
+        self._saturates: dict[str, bool] = {}
         self._weights: dict[tuple[str, int | None], QuantizedWeight] = {}
         self.judged = data.take(JUDGED_SAMPLES)
         self.sample: Sample = next(iter(data))
@@ -151,6 +154,8 @@ class Builder:
             regions = Regions({node: what for node, what in regions.integer.items() if label(node) in only}, ())
         self.calibrate(plan)
         grids = assign_grids(regions, self._chosen(regions, observer or self.observers[0]), self.scheme)
+        if self.scheme.reduce_range:
+            self._find_saturating(plan, grids)
         rounding = self._round(plan) if final and self._second_order else None
         weights = WeightWriter(
             clone.graph,
@@ -180,10 +185,29 @@ class Builder:
         nodes = [what.node for what in self.regions(plan).integer.values() if what.kind == "multiply"]
         nodes = [node for node in nodes if str(node.outputs[0].name) not in self._rounding.means]
         known = collect_patches(self._model, nodes, self._data.take(ROUNDING_SAMPLES), self._progress)
-        found = round_products(known, reduce_range=self.scheme.reduce_range)
-        self._rounding = Rounding(self._rounding.weights | found.weights, self._rounding.means | found.means)
-        self._weights |= found.weights
+        for each in known:
+            found = round_products([each], reduce_range=self._is_reduced(each[0]))
+            self._rounding = Rounding(self._rounding.weights | found.weights, self._rounding.means | found.means)
+        self._weights |= self._rounding.weights
         return self._rounding
+
+    def _find_saturating(self, plan: Plan, grids: Mapping[ir.Value, QuantParams]) -> None:
+        """Simulate the 16-bit sums of products that were not looked at yet."""
+        by_name = {str(value.name): grid for value, grid in grids.items()}
+        nodes = [what.node for what in self.regions(plan).integer.values() if what.kind == "multiply"]
+        nodes = [n for n in nodes if has_weight(n) and n.outputs[0].name not in self._saturates]
+        if nodes and all(source_of(node) in by_name for node in nodes):
+            found = find_saturating(self._model, nodes, by_name, self._data, self._progress)
+            self._saturates |= {str(n.outputs[0].name): n.outputs[0].name in found for n in nodes}
+
+    def _is_reduced(self, node: ir.Node) -> bool:
+        """Whether a node's weight has 7 bits: on targets that saturate, unless samples said that it does not."""
+        return self.scheme.reduce_range and self._saturates.get(str(node.outputs[0].name), True)
+
+    @property
+    def reduced(self) -> int:
+        """How many products have 7-bit weights so as not to saturate."""
+        return sum(self._saturates.values())
 
     def weights_only(self) -> Built:
         """The float model with its weights stored as int8."""
@@ -198,7 +222,7 @@ class Builder:
         key = (weight.name or "" if weight is not None else "", axis)
         if key not in self._weights:
             self._weights[key] = quantize_weight(
-                array, axis=axis if self._per_channel else None, reduce_range=self.scheme.reduce_range
+                array, axis=axis if self._per_channel else None, reduce_range=self._is_reduced(node)
             )
         return self._weights[key]
 

@@ -83,6 +83,8 @@ class CalibratedPass(Pass):
         search.built = builder.build(search.plan, observer, final=True)
         if builder.calibration_samples:
             search.log.append(f"ranges from {builder.calibration_samples} samples")
+        if builder.scheme.reduce_range:
+            search.log.append(f"{builder.reduced} products have 7-bit weights: their 16-bit sums would saturate")
         if self.plan is not None:
             return  # what it left in float, it left for good
         judged = self._judged(judge, ctx)

@@ -83,7 +83,7 @@ def collect_patches(
     batch: list[ir.Node] = []
     held = 0.0
     for node in nodes:
-        groups, size = _patch_size(node)
+        groups, size = patch_size(node)
         if size == 0 or size > LARGEST_PATCH:
             continue
         need = groups * size * size * 4 / 2**20
@@ -99,27 +99,28 @@ def collect_patches(
 def _collect(
     model: ir.Model, nodes: Sequence[ir.Node], dataset: Dataset, progress: Progress
 ) -> Iterator[tuple[ir.Node, PatchStatistics]]:
-    found = {node: _Accumulator(*_patch_size(node)) for node in nodes}
+    found = {node: _Accumulator(*patch_size(node)) for node in nodes}
     readers: dict[str, list[ir.Node]] = {}
     for node in nodes:
-        readers.setdefault(_source(node), []).append(node)
+        readers.setdefault(source_of(node), []).append(node)
     stream = probe_in_groups(
         model, list(readers), dataset, threads=1, max_memory_mb=MEMORY_MB, progress=progress, label="second moments"
     )
     for name, array in stream:
         for node in readers[name]:
-            found[node].update(_patches(node, array))
+            found[node].update(patches_of(node, array))
     for node in nodes:
         yield node, found.pop(node).statistics()
 
 
-def _source(node: ir.Node) -> str:
+def source_of(node: ir.Node) -> str:
+    """Name of the tensor that a node's patches are taken from."""
     source = node.inputs[0]
     assert source is not None
     return str(source.name)
 
 
-def _patch_size(node: ir.Node) -> tuple[int, int]:
+def patch_size(node: ir.Node) -> tuple[int, int]:
     """Groups, and elements of a patch of one group; 0 elements for what is not supported."""
     weight = constant(node.inputs[1])
     if weight is None:
@@ -133,7 +134,7 @@ def _patch_size(node: ir.Node) -> tuple[int, int]:
     return 1, weight.shape[0] if weight.ndim == 2 else 0
 
 
-def _patches(node: ir.Node, array: np.ndarray) -> np.ndarray:
+def patches_of(node: ir.Node, array: np.ndarray) -> np.ndarray:
     """[groups, K, positions] of one sample (or batch)."""
     values = np.asarray(array, np.float32)
     if node.op_type != "Conv":

@@ -37,7 +37,7 @@ class Rounding:
         mean = self.means.get(str(node.outputs[0].name))
         if mean is None:
             return None
-        lost = _as_rows(node, np.asarray(array, np.float32) - rounded.dequantize())  # [outputs, K]
+        lost = as_rows(node, np.asarray(array, np.float32) - rounded.dequantize())  # [outputs, K]
         per_group = lost.reshape(len(mean), -1, lost.shape[1])
         return np.asarray(np.einsum("gok,gk->go", per_group, mean).reshape(-1), np.float32)
 
@@ -62,7 +62,7 @@ def round_products(known: Iterable[tuple[ir.Node, PatchStatistics]], *, reduce_r
 def _round(
     node: ir.Node, array: np.ndarray, statistics: PatchStatistics, axis: int | None, reduce_range: bool
 ) -> QuantizedWeight:
-    rows = _as_rows(node, np.asarray(array, np.float32))
+    rows = as_rows(node, np.asarray(array, np.float32))
     if len(statistics.covariance) > 1:
         return _round_grouped(array, rows, statistics.covariance, reduce_range)
     covariance = statistics.covariance[0]
@@ -105,7 +105,7 @@ def _statistics(covariance: np.ndarray) -> InputStatistics:
     return InputStatistics(nothing, nothing, np.diag(covariance), covariance)
 
 
-def _as_rows(node: ir.Node, array: np.ndarray) -> np.ndarray:
+def as_rows(node: ir.Node, array: np.ndarray) -> np.ndarray:
     """[outputs, K] in the order of the patches."""
     return array.T if _is_transposed(node) else array.reshape(len(array), -1)
 

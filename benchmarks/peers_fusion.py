@@ -1,6 +1,6 @@
 """One graph optimizer at its own defaults, in a process of its own: TOOL MODEL OUTPUT.
 
-Prints the seconds that the tool took, of CPU time and of the clock, the best of three runs after a first one: from the
+Prints the seconds that the tool took, of CPU time and of the clock, the better of two runs after a first one: from the
 parsed model to the written file. Imports are left out, as when it is called as a library.
 """
 
@@ -63,7 +63,7 @@ def modelopt(model: onnx.ModelProto, output: str) -> Callable[[], None]:
 
 
 TOOLS = {tool.__name__: tool for tool in (modelopt, onnxslim, onnxsim, onnxscript, onnxruntime)}
-RUNS = 4
+RUNS = 3
 
 
 def main(tool: str, path: str, output: str) -> None:

@@ -48,10 +48,12 @@ def _node(node: ir.Node) -> Hashable:
 
 def _comparable(attribute: ir.Attr) -> Hashable:
     value = attribute.value
+    if isinstance(value, (int, float, str, bytes, np.generic)):
+        return value
     if isinstance(value, ir.Graph):
         return value.name
     if isinstance(value, (list, tuple)):
         return tuple(item.name if isinstance(item, ir.Graph) else str(item) for item in value)
     if isinstance(value, ir.TensorProtocol):
         return id(value)
-    return value if isinstance(value, (int, float, str, bytes, np.generic)) else str(value)
+    return str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -31,12 +31,22 @@ def infer_shapes(model: ir.Model) -> None:
         inferred = onnx.shape_inference.infer_shapes(ir.to_proto(without_weights(model)), data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return
-    for graph, answers in zip(model.graphs(), ir.from_proto(inferred).graphs(), strict=True):
-        known = {value.name: value for value in _computed(answers)}
-        for value in _computed(graph):
-            if (answer := known.get(value.name)) is not None and not value.is_graph_output():
-                _refine(value, answer)
+    _take(model.graph, inferred.graph)
+    for graph in model.graphs():
         follow_symbols(graph, lambda value, dims: _refine(value, ir.Value(name=value.name, shape=ir.Shape(dims))))
+
+
+def _take(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
+    """Read what was inferred, of those values only that it can say something of, in a graph and its subgraphs."""
+    known = {info.name: info for info in inferred.value_info}
+    for node, proto in zip(graph, inferred.node, strict=True):
+        for value in node.outputs:
+            info = known.get(value.name or "")
+            if info is not None and not value.is_graph_output() and (value.type is None or static_shape(value) is None):
+                _refine(value, ir.serde.deserialize_value_info_proto(info, None))
+        for attribute in proto.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _take(node.attributes[attribute.name].as_graph(), attribute.g)
 
 
 def without_weights(model: ir.Model) -> ir.Model:
@@ -196,10 +206,6 @@ _FOLLOW: dict[str, Callable[[ShapeArithmetic, ir.Node], Elements | None]] = {
     "Mul": _arithmetic(lambda a, b: a * b),
     "Div": _arithmetic(_divide),
 }
-
-
-def _computed(graph: ir.Graph) -> Iterable[ir.Value]:
-    return (value for node in graph for value in node.outputs if value.name)
 
 
 def _refine(value: ir.Value, answer: ir.Value) -> None:

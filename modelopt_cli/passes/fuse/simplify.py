@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from modelopt_cli.graph import diff
-from modelopt_cli.graph.edit import forget_names
+from modelopt_cli.graph.edit import all_nodes, forget_names
 from modelopt_cli.graph.shapes import infer_shapes
 from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.fuse.duplicates import merge_duplicates
@@ -40,7 +40,7 @@ class Simplify(RulePass):
 
     def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
         forget_names(model)
-        original = model.clone()
+        kept = _tensors(model)
         before = diff.items(model)
         nodes, table = count_nodes(list(model.graphs())), self._selected(SIMPLIFY)
         _normalise(model)
@@ -49,12 +49,19 @@ class Simplify(RulePass):
             again = _rounds(model, table)
             outcome = Outcome(outcome.applied + again.applied, set(), again.refused)
         changed = diff.count_edits(before, diff.items(model))
-        del original  # kept until here so that no tensor of it was freed and its identity taken by another
+        del kept  # until here, so that no tensor was freed and its identity taken by another
         details = {
             "nodes": {"before": nodes, "after": count_nodes(list(model.graphs()))},
             "rules": dict(sorted(outcome.applied.items())),
         }
         return PassResult(model, changed, outcome.skips, details)
+
+
+def _tensors(model: ir.Model) -> list[object]:
+    """What `diff.items` knows by its identity."""
+    weights = [value.const_value for graph in model.graphs() for value in graph.initializers.values()]
+    attributes = [a.value for node in all_nodes(model) for a in node.attributes.values()]
+    return [*weights, *attributes]
 
 
 def _normalise(model: ir.Model) -> None:

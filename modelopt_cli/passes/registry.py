@@ -27,6 +27,7 @@ BUILTIN: dict[str, str] = {
     "quantize": "modelopt_cli.passes.quantize.quantize:Quantize",
     "quantize-weights": "modelopt_cli.passes.quantize.lowbit.quantize_weights:QuantizeWeights",
     "codebook": "modelopt_cli.passes.quantize.lowbit.codebook:Codebook",
+    "convert-float16": "modelopt_cli.passes.quantize.lowbit.convert_float16:ConvertFloat16",
 }
 
 

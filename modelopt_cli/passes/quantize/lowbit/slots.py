@@ -88,13 +88,20 @@ def _weight(model: ir.Model, value: ir.Value) -> np.ndarray | None:
 def _is_weight(node: ir.Node, index: int, array: np.ndarray) -> bool:
     kind = node.op_type
     if kind == "Gather":
-        axis = node.attributes.get_int("axis", 0)
-        return index == 0 and array.ndim == 2 and axis in (0, -2) and constant(node.inputs[1]) is None
+        return index == 0 and array.ndim == 2 and is_lookup(node)
     if kind in _RECURRENT:
         return index in (1, 2) and array.ndim == 3
     if kind == "Conv":
         return index == 1 and array.ndim >= 3
     return kind in PRODUCTS and index == 1 and array.ndim == 2
+
+
+def is_lookup(node: ir.Node) -> bool:
+    """Whether a node reads rows of a matrix by computed indices."""
+    table = node.inputs[0] if node.op_type == "Gather" else None
+    if table is None or table.shape is None or len(table.shape) != 2:
+        return False
+    return node.attributes.get_int("axis", 0) in (0, -2) and constant(node.inputs[1]) is None
 
 
 def _slot(value: ir.Value, node: ir.Node, array: np.ndarray) -> Slot:

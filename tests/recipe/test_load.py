@@ -99,14 +99,14 @@ def test_a_built_in_is_found_by_name_and_a_file_of_that_name_comes_first(
 
 
 def test_an_unknown_name_gets_a_suggestion_and_the_list() -> None:
-    with pytest.raises(RecipeError, match=r"no recipe 'prun-50'; did you mean 'prune-50'\? \(built-in: fuse, int8, "):
+    with pytest.raises(RecipeError, match=r"no recipe 'prun-50'; did you mean 'prune-50'\? \(built-in: .*fuse, .*int8, "):
         load_recipe("prun-50")
 
 
 @pytest.mark.parametrize("name", ["nowhere.yaml", "./nowhere", "folder/nowhere"])
 def test_a_missing_file_is_a_usage_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"no such recipe file.*built-in recipes: fuse"):
+    with pytest.raises(UsageError, match=r"no such recipe file.*built-in recipes: .*fuse"):
         load_recipe(name)
 
 

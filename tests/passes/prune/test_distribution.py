@@ -64,5 +64,5 @@ def test_lamp_ignores_the_scale_of_a_layer_and_meets_the_share() -> None:
 @given(sizes=SIZES, sparsity=SHARES)
 def test_whole_counts_add_up(sizes: list[int], sparsity: float) -> None:
     counts = [size * share for size, share in zip(sizes, whole_counts(sizes, [sparsity] * len(sizes)), strict=True)]
-    assert sum(counts) == pytest.approx(round(sparsity * sum(sizes)), abs=0.6)
+    assert sum(counts) == pytest.approx(sparsity * sum(sizes), abs=0.5 + 1e-6)
     assert all(count == pytest.approx(round(count), abs=1e-6) for count in counts)

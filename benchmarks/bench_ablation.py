@@ -1,7 +1,8 @@
 """What each method of int8 adds.
 
-Recipe `int8` with one method switched off at a time: signal to noise in dB and agreement on at most 200 held-out inputs,
-in brackets the CPU seconds of the quantizing step without its search. A method stays on because of the line that lacks it.
+Recipe `int8` with one method switched off at a time: signal to noise in dB and agreement on at most 200 held-out
+inputs, in brackets the CPU seconds of the quantizing step without its search. A method stays on because of the line
+that lacks it.
 """
 
 from __future__ import annotations

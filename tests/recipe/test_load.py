@@ -99,7 +99,8 @@ def test_a_built_in_is_found_by_name_and_a_file_of_that_name_comes_first(
 
 
 def test_an_unknown_name_gets_a_suggestion_and_the_list() -> None:
-    with pytest.raises(RecipeError, match=r"no recipe 'prun-50'; did you mean 'prune-50'\? \(built-in: .*fuse, .*int8, "):
+    said = r"no recipe 'prun-50'; did you mean 'prune-50'\? \(built-in: .*fuse, .*int8, "
+    with pytest.raises(RecipeError, match=said):
         load_recipe("prun-50")
 
 

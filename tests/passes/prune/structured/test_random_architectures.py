@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 from channel_models import assert_exact_removal, ints, named
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from modelopt_cli.passes.prune.structured.analysis import find_dependencies
 from modelopt_cli.testing import model_from_text
 
 BLOCKS = ("conv", "residual", "depthwise", "concat", "gate", "shuffle", "split", "norm", "shared", "tokens")
@@ -107,6 +108,7 @@ def test_removal_is_valid_and_exact(blocks: list[str], seed: int, share: float) 
     for block in blocks:
         builder.add(block)
     model = builder.model()
+    assume(find_dependencies(model).groups)  # shuffles in a row may tie all channels together: then nothing can leave
     inputs = [(value.name, str(value.shape)) for value in (*model.graph.inputs, *model.graph.outputs)]
     after = assert_exact_removal(model, share, N=2)
     assert [(value.name, str(value.shape)) for value in (*after.graph.inputs, *after.graph.outputs)] == inputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -190,7 +190,10 @@ class Editor:
 
 
 def apply_rules(model: ir.Model, stages: Sequence[Sequence[AnyRule]]) -> Outcome:
-    """Apply the stages in order, each to its fixpoint, again from the first until none changes anything.
+    """Apply the stages in order, each to its fixpoint, and again from the first to what was edited meanwhile.
+
+    A rule that looks further than one node around what an edit touched may find more in a second call: callers repeat
+    until nothing was applied.
 
     Args:
         model: Edited in place: the main graph and all subgraphs.
@@ -200,32 +203,32 @@ def apply_rules(model: ir.Model, stages: Sequence[Sequence[AnyRule]]) -> Outcome
     opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
     for graph in list(model.graphs()):
         editor = Editor(graph, opset)
-        while any([_run_stage(editor, stage, outcome) for stage in stages]):
-            pass
+        queues = [(_by_root(rules), _Worklist(graph)) for rules in stages]
+        edits, limit = 0, MAX_EDITS_PER_NODE * max(len(graph), 1)
+        while edits < limit and any(waiting for _, waiting in queues):
+            for table, waiting in queues:
+                while waiting and edits < limit:
+                    if _apply_first(waiting.pop(), table, editor, outcome):
+                        edits += 1
+                        for _, each in queues:
+                            each.extend(editor.touched)
+                        editor.touched.clear()
         outcome.wishes |= editor.wishes
     return outcome
 
 
-def _run_stage(editor: Editor, rules: Sequence[AnyRule], outcome: Outcome) -> int:
+def _by_root(rules: Iterable[AnyRule]) -> dict[str, list[AnyRule]]:
     table: dict[str, list[AnyRule]] = {}
     for rule in rules:
         for op_type in rule.roots:
             table.setdefault(op_type, []).append(rule)
-    queue = _Worklist(editor.graph)
-    limit = MAX_EDITS_PER_NODE * max(len(editor.graph), 1)
-    edits = 0
-    while queue and edits < limit:
-        node = queue.pop()
-        if node.graph is not editor.graph or node.domain not in ("", "ai.onnx") or editor.is_protected(node):
-            continue
-        if _apply_first(node, table.get(node.op_type, ()), editor, outcome):
-            edits += 1
-            queue.extend(editor.touched)
-            editor.touched.clear()
-    return edits
+    return table
 
 
-def _apply_first(node: ir.Node, rules: Iterable[AnyRule], editor: Editor, outcome: Outcome) -> bool:
+def _apply_first(node: ir.Node, table: Mapping[str, Sequence[AnyRule]], editor: Editor, outcome: Outcome) -> bool:
+    rules = table.get(node.op_type)
+    if not rules or node.graph is not editor.graph or node.domain not in ("", "ai.onnx") or editor.is_protected(node):
+        return False
     label = node.name or (node.outputs[0].name if node.outputs else "") or node.op_type
     for rule in rules:
         found = rule.match(node, editor)

@@ -38,11 +38,7 @@ class Fuse(RulePass):
     def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
         forget_names(model)
         nodes, table = count_nodes(list(model.graphs())), self._selected(FUSE)
-        outcome = _apply_until_stable(model, table)
-        if _raise_for(model, outcome.wishes, ctx.target.max_opset):
-            infer_shapes(model)
-            again = _apply_until_stable(model, table)
-            outcome = Outcome(outcome.applied + again.applied, set(), again.refused)
+        outcome = _apply_until_stable(model, table, ctx.target.max_opset)
         details = {
             "nodes": {"before": nodes, "after": count_nodes(list(model.graphs()))},
             "rules": dict(sorted(outcome.applied.items())),
@@ -50,27 +46,28 @@ class Fuse(RulePass):
         return PassResult(model, outcome.applied.total(), outcome.skips, details)
 
 
-def _apply_until_stable(model: ir.Model, table: Table) -> Outcome:
-    """Shapes are inferred again after edits, which lets rules see what they could not; never before a first edit."""
+def _apply_until_stable(model: ir.Model, table: Table, max_opset: int | None) -> Outcome:
+    """Until nothing changes: newly inferred shapes and a raised opset let rules see what they could not before."""
     applied: Counter[str] = Counter()
-    wishes: set[int] = set()
+    failed: set[int] = set()
     while True:
         outcome = apply_rules(model, table)
         applied += outcome.applied
-        wishes |= outcome.wishes
-        if not outcome.applied:
-            return Outcome(applied, wishes, outcome.refused)
+        raised = _raise_for(model, outcome.wishes, max_opset, failed)
+        if not outcome.applied and not raised:
+            return Outcome(applied, set(), outcome.refused)
         infer_shapes(model)
 
 
-def _raise_for(model: ir.Model, wishes: set[int], limit: int | None) -> bool:
+def _raise_for(model: ir.Model, wishes: set[int], limit: int | None, failed: set[int]) -> bool:
     """Raise the opset to the highest that rules wish for, the target allows and the model can be converted to."""
-    for wish in sorted(wishes, reverse=True):
+    for wish in sorted(wishes - failed, reverse=True):
         if wish > (limit or wish):
             continue
         try:
             raise_opset(model, wish)
         except ModelError:
-            continue  # nothing was changed; a lower wish may work
+            failed.add(wish)  # nothing was changed; a lower wish may work
+            continue
         return True
     return False

@@ -83,7 +83,7 @@ def _own_constants(model: ir.Model) -> None:
     for node in model.graph.all_nodes():
         if node.op_type != "Constant" or "value" not in node.attributes or node.outputs[0].is_graph_output():
             continue
-        tensor = node.attributes["value"].as_tensor()
+        tensor = node.attributes["value"].value  # as_tensor() would check it against the protocol, which takes long
         if tensor.dtype != ir.DataType.STRING:
             node.attributes["value"] = ir.AttrTensor("value", ir.Tensor(tensor.numpy(), tensor.dtype, name=tensor.name))
 
@@ -95,22 +95,23 @@ def _drop_functions(model: ir.Model) -> None:
 
 def _rounds(model: ir.Model, table: Table) -> Outcome:
     """Until nothing changes; what one of the parts finds lets another go on."""
-    outcome = Outcome()
-    state = diff.items(model)
+    total = Outcome()
     for _ in range(MAX_ROUNDS):
-        found = _round(model, table)
-        outcome = Outcome(outcome.applied + found.applied, set(), found.refused)
-        last, state = state, diff.items(model)
-        if state == last:
+        outcome, edited = _round(model, table)
+        total = Outcome(total.applied + outcome.applied, set(), outcome.refused)
+        if not edited:
             break
-    return outcome
+    return total
 
 
-def _round(model: ir.Model, table: Table) -> Outcome:
-    infer_shapes(model)
-    fold_constants(model)
+def _round(model: ir.Model, table: Table) -> tuple[Outcome, bool]:
+    """One time everything, and whether another time may find more."""
+    named = infer_shapes(model)
+    folded = fold_constants(model)
     outcome = apply_rules(model, table)
-    merge_duplicates(model, SMALL_ELEMENTS)
+    merged = merge_duplicates(model, SMALL_ELEMENTS)
+    nodes = count_nodes(list(model.graphs()))
     common.CommonSubexpressionEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
-    return outcome
+    fewer = count_nodes(list(model.graphs())) < nodes
+    return outcome, bool(named or folded or outcome.applied or merged or fewer)

@@ -43,7 +43,7 @@ def _rows(subject: Subject) -> list[tuple[object, ...]]:
         made: dict[str, tuple[Path, Run]] = {}
         for recipe, more in RECIPES.items():
             out = folder / f"{recipe}.onnx"
-            done, _ = compress(subject.model, recipe, out, "--calib", calib, "--no-profile", *more)
+            done, _ = compress(subject.model, recipe, out, "--calib", calib, *more)
             made[recipe] = out, done
         return _measure(subject, made, held)
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from modelopt_cli.graph.edit import add_weight, constant, remove_dead, replace_output
+from modelopt_cli.graph.edit import constant, remove_dead, replace_output
 from modelopt_cli.passes.base import PassContext, PassResult, Skip
 from modelopt_cli.passes.quantize.dynamic_matmul import DynamicOptions
 from modelopt_cli.passes.quantize.dynamic_products import Product, find_product
+from modelopt_cli.passes.quantize.lowbit.bias import Bias, find_bias
 from modelopt_cli.passes.quantize.lowbit.decode import StoredWeight
 from modelopt_cli.passes.quantize.lowbit.encoding import Encoded
 from modelopt_cli.passes.quantize.lowbit.packing import NodeWriter
@@ -62,7 +63,7 @@ def store_decoded(model: ir.Model, grids: Mapping[Slot, Grid], ctx: PassContext)
     """Store weights as codes that are decoded to float when a session loads; tables are decoded row by row.
 
     With calibration data, weights of Conv, MatMul and Gemm are rounded by second-order information, and what rounding
-    takes from the mean of a Conv's outputs is given back by its bias.
+    takes from the mean of outputs is given back by biases, where there are any.
 
     Args:
         model: Edited in place.
@@ -70,13 +71,15 @@ def store_decoded(model: ir.Model, grids: Mapping[Slot, Grid], ctx: PassContext)
         ctx: Lends calibration data, or none.
     """
     done = Stored()
-    for slot, encoded, statistics in _encoded(model, grids, ctx):
+    for slot, encoded, shift in _encoded(model, grids, ctx):
         stored = StoredWeight(encoded, slot.array.shape, columns_last=slot.columns_last)
         if stored.bytes() >= slot.array.nbytes:
             done.skipped.append(Skip(slot.name, NOT_SMALLER))
             continue
-        if statistics is not None and slot.node.op_type == "Conv" and len(slot.value.uses()) == 1:
-            _correct_bias(model, slot, encoded, statistics)
+        if shift is not None:
+            bias = _bias_of(slot)
+            assert bias is not None, "it was there before"
+            bias.shift(model.graph, shift)
         _replace(model, slot, stored)
         done.decoded.append(slot.name)
     return done
@@ -121,22 +124,39 @@ def may_run_as_integers(slot: Slot) -> bool:
 
 def _encoded(
     model: ir.Model, grids: Mapping[Slot, Grid], ctx: PassContext
-) -> list[tuple[Slot, Encoded, PatchStatistics | None]]:
-    found: list[tuple[Slot, Encoded, PatchStatistics | None]] = []
+) -> list[tuple[Slot, Encoded, np.ndarray | None]]:
+    """Each weight rounded, with what its bias is to be shifted by."""
+    found: list[tuple[Slot, Encoded, np.ndarray | None]] = []
     waiting = dict.fromkeys(grids)
     if ctx.calibration is not None:
         by_node = {slot.node: slot for slot in grids if _has_patches(model, slot)}
         data = ctx.calibration.take(SAMPLES)
         for node, statistics in collect_patches(model, list(by_node), data, ctx.progress):
             slot = by_node[node]
-            encoded = encode(slot.work(), grids[slot], _moment(node, statistics))
-            found.append((slot, encoded, PatchStatistics(statistics.mean, np.zeros((0, 0, 0), np.float32))))
+            found.append((slot, *_round(slot, grids[slot], statistics)))
             del waiting[slot]
     with ctx.progress.task("rounding weights", len(waiting)) as advance:
         for slot in waiting:
             found.append((slot, encode(slot.work(), grids[slot]), None))
             advance(1)
     return found
+
+
+def _round(slot: Slot, grid: Grid, statistics: PatchStatistics) -> tuple[Encoded, np.ndarray | None]:
+    """The covariance of the inputs counts where a bias takes care of the mean, and the second moment elsewhere."""
+    work, mean = slot.work(), statistics.mean
+    if _bias_of(slot) is None:
+        moment = np.asarray(statistics.covariance + mean[:, :, None] * mean[:, None, :], np.float32)
+        return encode(work, grid, moment), None
+    encoded = encode(work, grid, statistics.covariance)
+    return encoded, np.einsum("gkn,gk->gn", work - encoded.decode(), mean).reshape(-1)
+
+
+def _bias_of(slot: Slot) -> Bias | None:
+    """The bias that belongs to a weight alone."""
+    if len(slot.value.uses()) != 1:
+        return None
+    return find_bias(slot.node, slot.array.size // slot.inputs)
 
 
 def _has_patches(model: ir.Model, slot: Slot) -> bool:
@@ -148,29 +168,6 @@ def _has_patches(model: ir.Model, slot: Slot) -> bool:
         and constant(node.inputs[0]) is None
         and node.attributes.get_int("transA", 0) == 0
     )
-
-
-def _moment(node: ir.Node, statistics: PatchStatistics) -> np.ndarray:
-    """What rounding is weighed by: the covariance where a bias takes care of the mean."""
-    if node.op_type == "Conv":
-        return statistics.covariance
-    mean = statistics.mean
-    return np.asarray(statistics.covariance + mean[:, :, None] * mean[:, None, :], np.float32)
-
-
-def _correct_bias(model: ir.Model, slot: Slot, encoded: Encoded, statistics: PatchStatistics) -> None:
-    """As `second_order.Rounding.bias_shift`."""
-    node = slot.node
-    bias = constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(slot.array.shape[0], np.float32)
-    if bias is None:
-        return
-    shift = np.einsum("gkn,gk->gn", slot.work() - encoded.decode(), statistics.mean).reshape(-1)
-    weight = add_weight(model.graph, f"{slot.name}_bias", np.asarray(bias + shift, np.float32))
-    if len(node.inputs) > 2:
-        node.replace_input_with(2, weight)
-    else:
-        node.resize_inputs(3)
-        node.replace_input_with(2, weight)
 
 
 def _replace(model: ir.Model, slot: Slot, stored: StoredWeight) -> None:

@@ -54,6 +54,6 @@ def _comparable(attribute: ir.Attr) -> Hashable:
         return value.name
     if isinstance(value, (list, tuple)):
         return tuple(item.name if isinstance(item, ir.Graph) else str(item) for item in value)
-    if isinstance(value, ir.TensorProtocol):
+    if attribute.type == ir.AttributeType.TENSOR:
         return id(value)
     return str(value)

@@ -19,21 +19,49 @@ Element = int | str | None  # a number, the name of a symbolic dimension, or unk
 Elements = tuple[Element, ...]
 
 
-def infer_shapes(model: ir.Model) -> None:
+def infer_shapes(model: ir.Model) -> bool:
     """Add inferred types and shapes to the values of ``model``; what is declared more precisely stays.
 
     Inputs and outputs keep what they declare. A model that onnx cannot infer is left as it is: shapes are a help, not
     a need. Large weights are not serialized.
+
+    Returns:
+        Whether dimensions were named from which onnx may infer more when it is asked again.
     """
     from modelopt_cli.graph.symbols import follow_symbols  # it asks this module for its arithmetic
 
     try:
-        inferred = onnx.shape_inference.infer_shapes(ir.to_proto(without_weights(model)), data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(_light_proto(model), data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
-        return
+        return False
     _take(model.graph, inferred.graph)
-    for graph in model.graphs():
-        follow_symbols(graph, lambda value, dims: _refine(value, ir.Value(name=value.name, shape=ir.Shape(dims))))
+    named = [follow_symbols(graph, _refine_shape) for graph in model.graphs()]
+    return any(named)
+
+
+def _light_proto(model: ir.Model) -> onnx.ModelProto:
+    """As `without_weights`, serialized, and without a clone: the weights are taken out for a moment."""
+    graph = model.graph
+    weights = dict(graph.initializers)
+    large = [name for name, value in weights.items() if _is_large(value)]
+    try:
+        for name in large:
+            del graph.initializers[name]
+        proto = ir.to_proto(model)
+    finally:
+        graph.initializers.clear()
+        graph.initializers.update(weights)  # all of them, so that their order stays
+    inputs = {info.name for info in proto.graph.input}
+    for name in large:
+        tensor = weights[name].const_value
+        if tensor is not None and name not in inputs:
+            info = onnx.helper.make_tensor_value_info(name, int(tensor.dtype), tensor.shape.numpy())
+            proto.graph.input.append(info)
+    return proto
+
+
+def _is_large(value: ir.Value) -> bool:
+    return value.const_value is not None and value.const_value.nbytes > SMALL_TENSOR_BYTES
 
 
 def _take(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
@@ -54,7 +82,7 @@ def without_weights(model: ir.Model) -> ir.Model:
     light = model.clone()
     for value in list(light.graph.initializers.values()):
         tensor = value.const_value
-        if tensor is not None and tensor.nbytes > SMALL_TENSOR_BYTES:
+        if tensor is not None and _is_large(value):
             del light.graph.initializers[value.name or ""]
             value.shape, value.type = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
             if not value.is_graph_input():
@@ -219,6 +247,12 @@ def _refine(value: ir.Value, answer: ir.Value) -> None:
     dims = [_finer(old, new) for old, new in zip(value.shape, answer.shape, strict=True)]
     if list(dims) != list(value.shape):
         value.shape = ir.Shape(dims)
+
+
+def _refine_shape(value: ir.Value, dims: Elements) -> bool:
+    before = value.shape
+    _refine(value, ir.Value(name=value.name, shape=ir.Shape(dims)))
+    return value.shape != before
 
 
 def _finer(old: int | ir.SymbolicDim | None, new: int | ir.SymbolicDim) -> int | str | None:

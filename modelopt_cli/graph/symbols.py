@@ -12,9 +12,13 @@ from modelopt_cli.graph.shapes import Element, Elements, ShapeArithmetic, dimens
 Follow = Callable[[ShapeArithmetic, ir.Node], Elements | None]
 
 
-def follow_symbols(graph: ir.Graph, refine: Callable[[ir.Value, Elements], None]) -> None:
-    """Go through the nodes in order and tell ``refine`` what is known of outputs with unknown dimensions."""
-    known = ShapeArithmetic()
+def follow_symbols(graph: ir.Graph, refine: Callable[[ir.Value, Elements], bool]) -> bool:
+    """Go through the nodes in order and tell ``refine`` what is known of outputs with unknown dimensions.
+
+    Returns:
+        Whether ``refine`` said of any that it is news.
+    """
+    known, news = ShapeArithmetic(), False
     for node in graph:
         follow = _FOLLOW.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         out = node.outputs[0] if node.outputs else None
@@ -25,7 +29,8 @@ def follow_symbols(graph: ir.Graph, refine: Callable[[ir.Value, Elements], None]
             continue
         dims = follow(known, node)
         if dims is not None and (before is None or len(before) == len(dims)):
-            refine(out, dims)
+            news = refine(out, dims) or news
+    return news
 
 
 def _reshape(known: ShapeArithmetic, node: ir.Node) -> Elements | None:

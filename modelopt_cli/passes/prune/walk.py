@@ -56,12 +56,12 @@ class Walk:
             yield layer, last[1]
 
     def outputs(self, count: int) -> list[list[np.ndarray]]:
-        """The network's floating-point outputs for the first samples, by its weights as they are now.
+        """The network's floating-point outputs for some samples of the second half, by its weights as they are now.
 
         Only what comes after the last layer that `moments` gave is computed: edits before it do nothing.
         """
         names = [value.name or "" for value in self.model.graph.outputs]
-        found = itertools.islice(self._own.values(names), count)
+        found = itertools.islice(self._own.values(names), 1, 2 * count, 2)
         return [[array for array in arrays.values() if array.dtype.kind == "f"] for arrays in found]
 
     def _collect(self, layer: LinearLayer, own: Frontier, others: Frontier | None) -> Halves:

@@ -1,8 +1,8 @@
 """Pruning of single weights.
 
 Recipe `prune-50` with a share of zeros of all prunable weights, one shot, 128 calibration samples without labels, no
-training. Top-1 on held-out samples; `gzip` is the compressed file and `packed` the file of recipe `prune-packed` (bit
-mask and int8 values; goal 0.16 at 70 %), both as shares of the original's bytes; s of the pass, MB of the whole command.
+training. Top-1 on held-out samples; `gzip` is the compressed file and `packed` that of recipe `prune-packed` (bit
+mask and int8 values; goal 0.16 at 70 %), both as shares of the original's bytes; s of the pass, MB of the command.
 Magnitude is the drop at the same share by plain magnitude, for comparison. A drop above its goal is set in bold.
 """
 

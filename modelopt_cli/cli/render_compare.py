@@ -11,9 +11,7 @@ from rich.text import Text
 
 from modelopt_cli.cli.render_evaluate import accuracy_lines, agreement_table
 from modelopt_cli.cli.tables import plain_table
-from modelopt_cli.report.comparison import CompareReport, Divergence
-from modelopt_cli.report.diff import Change, Figure, ReportDiff
-from modelopt_cli.report.format import (
+from modelopt_cli.format import (
     format_bytes,
     format_count,
     format_db,
@@ -21,6 +19,8 @@ from modelopt_cli.report.format import (
     format_size,
     format_speed,
 )
+from modelopt_cli.report.comparison import CompareReport, Divergence
+from modelopt_cli.report.diff import Change, Figure, ReportDiff
 from modelopt_cli.report.merge import MergedRow
 
 LAYERS_SHOWN = 5

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 
 from modelopt_cli.cli.tables import plain_table
-from modelopt_cli.report.format import format_bytes, format_change
+from modelopt_cli.format import format_bytes, format_change
 
 if TYPE_CHECKING:
     from modelopt_cli.pipeline.difference import Difference

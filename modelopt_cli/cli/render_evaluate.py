@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from modelopt_cli.cli.tables import plain_table
-from modelopt_cli.report.format import format_db, format_percent
+from modelopt_cli.format import format_db, format_percent
 from modelopt_cli.report.verdict import metric_label
 
 CLASSES_SHOWN = 3

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.cli.tables import plain_table
-from modelopt_cli.report.format import format_db, format_ms
+from modelopt_cli.format import format_db, format_ms
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

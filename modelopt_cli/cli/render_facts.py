@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from modelopt_cli.cli.tables import literal, plain_table, short_names
-from modelopt_cli.report.format import format_bytes
+from modelopt_cli.format import format_bytes
 
 if TYPE_CHECKING:
     from modelopt_cli.cli.doctor import Finding

@@ -8,8 +8,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from modelopt_cli.cli.tables import plain_table, short_names
+from modelopt_cli.format import format_bytes, format_ms, format_percent, format_speed
 from modelopt_cli.profiling.placement import Placement
-from modelopt_cli.report.format import format_bytes, format_ms, format_percent, format_speed
 from modelopt_cli.report.profile import PerOp, ProfileEntry, ProfileReport, Ratio
 
 NODES_SHOWN = 10

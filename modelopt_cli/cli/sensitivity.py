@@ -58,7 +58,7 @@ def sensitivity(
 def sensitivity_lines(found: dict[str, Any]) -> Iterator[RenderableType]:
     """The table, and what all groups together cost."""
     from modelopt_cli.cli.tables import plain_table
-    from modelopt_cli.report.format import format_db
+    from modelopt_cli.format import format_db
 
     whole = found["all_groups"]
     part = f" ({whole['output']} {whole['part']})" if whole["part"] else ""

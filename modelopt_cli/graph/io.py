@@ -18,6 +18,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from modelopt_cli.errors import ModelError, OutputError, UsageError
+from modelopt_cli.format import format_bytes
 from modelopt_cli.graph.normalize import normalize
 
 MAX_PROTOBUF_BYTES = 2**31 - 1  # a protobuf message cannot be larger, by its format
@@ -190,7 +191,7 @@ def check_room(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < needed:
         message = (
-            f"the disk has {free / 1e6:.0f} MB left, and a result as large as the source takes {needed / 1e6:.0f} MB"
+            f"the disk has {format_bytes(free)} left, and a result as large as the source takes {format_bytes(needed)}"
         )
         raise OutputError(message, where=str(path), hint="free some space, or choose another -o FILE")
 

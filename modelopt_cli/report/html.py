@@ -8,7 +8,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import PurePath
 
-from modelopt_cli.report.format import format_seconds
+from modelopt_cli.format import format_seconds
 from modelopt_cli.report.html_details import details_html, is_empty
 from modelopt_cli.report.html_facts import Facts, folded, section, table
 from modelopt_cli.report.html_figures import audit, cards, fidelity, latency, model, operators, size

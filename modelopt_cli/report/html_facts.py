@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import to_json as encode
 
-from modelopt_cli.report.format import format_bytes, format_db, format_ms, format_percent, format_seconds
+from modelopt_cli.format import format_bytes, format_db, format_ms, format_percent, format_seconds
 
 # How a number reads, by the words of its field's name.
 _FORMATS: Mapping[str, Callable[[float], str]] = {

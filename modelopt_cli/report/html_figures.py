@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from html import escape
 from typing import Any
 
-from modelopt_cli.report.format import (
+from modelopt_cli.format import (
     format_bytes,
     format_change,
     format_count,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
-from modelopt_cli.report.format import format_seconds
+from modelopt_cli.format import format_seconds
 from modelopt_cli.report.model import RunReport
 from modelopt_cli.report.summary import Summary, summarize_report
 from modelopt_cli.report.usage import python_snippet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from modelopt_cli.report.format import (
+from modelopt_cli.format import (
     format_bytes,
     format_change,
     format_count,

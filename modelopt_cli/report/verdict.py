@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelopt_cli.report.format import format_db, format_percent, format_size, format_speed, format_times
+from modelopt_cli.format import format_db, format_percent, format_size, format_speed, format_times
 from modelopt_cli.report.model import Accuracy, Fidelity, Gate, LatencyComparison, RunReport
 
 PRUNED_POINTS = 0.05  # more zeros by this share of all weights: somebody pruned, and expects speed of it

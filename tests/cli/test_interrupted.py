@@ -109,11 +109,11 @@ def test_stdout_on_a_full_disk(model: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if mounted.returncode != 0:
         pytest.skip("may not mount a small disk here")
@@ -121,15 +121,42 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_the_model_on_a_full_disk(model: Path, samples: Path, small_disk: Path) -> None:
+# Somebody else fills the disk after it was found to have room.
+FILLS_UP = """
+import sys
+from pathlib import Path
+import modelopt_cli.pipeline.steps as steps
+original = steps.run_steps
+def filled(*args, **options):
+    try:
+        Path(sys.argv[-1]).with_name("somebody.else").write_bytes(bytes(1 << 20))
+    except OSError:
+        pass
+    return original(*args, **options)
+steps.run_steps = filled
+from modelopt_cli.cli.app import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("small_disk", "start", "says"),
+    [
+        ("64k", ["-m", "modelopt_cli"], "the disk has 61.4 kB left, and a result as large as the source takes 322 kB"),
+        ("512k", ["-c", FILLS_UP], "the disk is full; nothing was written"),
+    ],
+    indirect=["small_disk"],
+    ids=["before the work", "during the work"],
+)
+def test_the_model_on_a_full_disk(model: Path, samples: Path, small_disk: Path, start: list[str], says: str) -> None:
     output = small_disk / "out.onnx"
     output.write_bytes(b"an older result")
-    command = [sys.executable, "-m", "modelopt_cli", *arguments(model, samples), "-o", str(output)]
+    command = [sys.executable, *start, *arguments(model, samples), "-o", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 4, done.stderr
-    assert f"modelopt: error: {output}: the disk is full; nothing was written" in done.stderr
+    assert f"modelopt: error: {output}: {says}" in done.stderr
     assert output.read_bytes() == b"an older result"
-    assert [path.name for path in small_disk.iterdir()] == ["out.onnx"]
+    assert {path.name for path in small_disk.iterdir()} <= {"out.onnx", "somebody.else"}
     assert not model.with_name("r.md").exists()
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from report_examples import latency
 
-from modelopt_cli.report.format import format_ms, format_percent
+from modelopt_cli.format import format_ms, format_percent
 from modelopt_cli.report.html import to_html
 from modelopt_cli.report.html_details import MOST_ROWS
 from modelopt_cli.report.html_facts import Facts, value_text

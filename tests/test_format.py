@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelopt_cli.report.format import (
+from modelopt_cli.format import (
     format_bytes,
     format_change,
     format_count,

@@ -10,10 +10,11 @@ import onnx_ir as ir
 
 from modelopt_cli.graph.edit import add_node, add_weight, fresh_name, remove_dead, replace_output
 from modelopt_cli.passes.base import Skip
+from modelopt_cli.passes.quantize.absorb import find_absorber
 from modelopt_cli.passes.quantize.dynamic_products import Product, find_product, group_by_source, may_merge
 from modelopt_cli.passes.quantize.dynamic_rounding import round_product_weight
 from modelopt_cli.passes.quantize.dynamic_stats import InputStatistics
-from modelopt_cli.passes.quantize.smooth import apply_scales, choose_scales
+from modelopt_cli.passes.quantize.smooth import LEAST_GAIN, LEAST_GAIN_FOLDED, apply_scales, choose_scales
 from modelopt_cli.targets.target import Target
 
 MICROSOFT = "com.microsoft"
@@ -141,9 +142,12 @@ class _Writer:
         first = group[0]
         source, scales = first.source, None
         if self._options.smooth and known is not None and not any(product.is_tied for product in group):
-            scales = choose_scales(known, [product.matrix() for product in group])
-        if scales is not None:
-            source = apply_scales(self._model, source, scales, [product.node for product in group])
+            readers = [product.node for product in group]
+            absorber = find_absorber(source, first.channels, readers)
+            gain = LEAST_GAIN if absorber is None else LEAST_GAIN_FOLDED
+            scales = choose_scales(known, [product.matrix() for product in group], least_gain=gain)
+            if scales is not None:
+                source = apply_scales(self._model, source, scales, readers, absorber)
         quantized = self._quantize_input(first.node, source)
         if self._options.merge and self._make_weight is None and may_merge(group):
             self._write_merged(group, quantized, known, scales)

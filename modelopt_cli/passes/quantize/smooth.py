@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from modelopt_cli.graph.edit import add_node, add_weight, constant, fresh_name
+from modelopt_cli.graph.edit import add_node, add_weight, fresh_name
+from modelopt_cli.passes.quantize.absorb import Absorb
 from modelopt_cli.passes.quantize.dynamic_stats import InputStatistics
 
 STRENGTHS = (0.7, 1.0)  # exponents of the migration
 THRESHOLDS = 20  # channel magnitudes above which a channel is scaled, tried from the median to the largest
 LEAST_GAIN = 2.0  # noise power before / after that is worth one more elementwise operator
-LEAST_GAIN_FOLDED = 1.1  # when a LayerNormalization takes the scales for nothing
+LEAST_GAIN_FOLDED = 1.1  # when a weight in front takes the scales for nothing
 SECOND_ORDER = 0.4  # share of the rounding noise of weights that second-order rounding leaves, typically
 
 
@@ -46,42 +47,26 @@ def choose_scales(
     return best if before > least * least_gain else None
 
 
-def apply_scales(model: ir.Model, source: ir.Value, scales: np.ndarray, readers: Sequence[ir.Node]) -> ir.Value:
+def apply_scales(
+    model: ir.Model, source: ir.Value, scales: np.ndarray, readers: Sequence[ir.Node], absorber: Absorb | None
+) -> ir.Value:
     """The tensor divided by ``scales`` along its last axis, for the products ``readers`` that come next.
 
-    A LayerNormalization that nobody else reads takes the scales into its weights; otherwise a Mul is added.
+    Args:
+        model: Edited in place.
+        source: What the products read.
+        scales: float32 [K].
+        readers: The products, in graph order.
+        absorber: From `find_absorber`: takes the scales at no cost. Without one, a Mul is added.
     """
-    normalization = foldable_normalization(source, readers)
-    if normalization is None:
-        inverse = add_weight(model.graph, f"{source.name}_unscale", (1 / scales).astype(np.float32))
-        before = readers[0]
-        assert isinstance(before.graph, ir.Graph)
-        stem = fresh_name(model.graph, f"{source.name}_smooth")
-        return add_node(
-            before.graph, before, "Mul", [source, inverse], stem=stem, dtype=source.dtype, shape=source.shape
-        )
-    for index, value in list(enumerate(normalization.inputs))[1:3]:
-        array = constant(value)
-        assert array is not None and value is not None
-        scaled = add_weight(model.graph, f"{value.name}_smooth", np.asarray(array / scales, np.float32))
-        normalization.replace_input_with(index, scaled)
-    return source
-
-
-def foldable_normalization(source: ir.Value, readers: Sequence[ir.Node]) -> ir.Node | None:
-    """The LayerNormalization that can take the scales of ``source``: its weights are constant vectors over the last
-    axis and it is read by ``readers`` alone.
-    """
-    node = source.producer()
-    if node is None or node.op_type != "LayerNormalization" or source.is_graph_output():
-        return None
-    if any(use.node not in readers for use in source.uses()):
-        return None
-    arrays = [constant(value) for value in node.inputs[1:3]]
-    if any(array is None or array.ndim != 1 for array in arrays):
-        return None
-    axis = node.attributes.get("axis")
-    return node if axis is None or axis.as_int() in (-1, (len(source.shape) if source.shape else 0) - 1) else None
+    if absorber is not None:
+        absorber(scales)
+        return source
+    inverse = add_weight(model.graph, f"{source.name}_unscale", (1 / scales).astype(np.float32))
+    before = readers[0]
+    assert isinstance(before.graph, ir.Graph)
+    stem = fresh_name(model.graph, f"{source.name}_smooth")
+    return add_node(before.graph, before, "Mul", [source, inverse], stem=stem, dtype=source.dtype, shape=source.shape)
 
 
 def _candidates(magnitude: np.ndarray) -> list[np.ndarray]:

@@ -127,7 +127,9 @@ _SAME = (
     *("Erf", "Exp", "Log", "Sqrt", "Neg", "Abs", "Reciprocal", "Not", "Cast", "Identity", "Dropout", "Softmax"),
     *("LogSoftmax", "LayerNormalization", "RMSNormalization"),
 )
-_BROADCASTING = ("Add", "Sub", "Mul", "Div", "Pow", "Equal", "Greater", "Less", "And", "Or", "Where", "Max", "Min")
+_BROADCASTING = (
+    *("Add", "Sub", "Mul", "Div", "Pow", "Sum", "Equal", "Greater", "Less", "And", "Or", "Where", "Max", "Min"),
+)
 
 _FOLLOW: dict[str, Follow] = {
     **dict.fromkeys(_SAME, _same),

@@ -22,7 +22,7 @@ _LONGEST_CHAIN = 5
 _ELEMENTWISE = frozenset(
     {
         "Add", "BatchNormalization", "Clip", "Div", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "Identity",
-        "LeakyRelu", "Mul", "PRelu", "Relu", "Sigmoid", "Sub", "Tanh",
+        "LeakyRelu", "Mul", "PRelu", "Relu", "Sigmoid", "Sub", "Sum", "Tanh",
     }
 )  # fmt: skip
 _FEW = 16  # tensors of unknown size at a time

@@ -13,7 +13,7 @@ from modelopt_cli.graph.opset import raise_opset
 from modelopt_cli.graph.shapes import infer_shapes
 from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.fuse.engine import Outcome, apply_rules
-from modelopt_cli.passes.fuse.rules.table import FUSE, Table
+from modelopt_cli.passes.fuse.rules.table import FINISH_ON_CPU, FUSE, Table
 from modelopt_cli.passes.fuse.selection import RulePass, count_nodes
 
 
@@ -39,6 +39,8 @@ class Fuse(RulePass):
         forget_names(model)
         nodes, table = count_nodes(list(model.graphs())), self._selected(FUSE)
         outcome = _apply_until_stable(model, table, ctx.target.max_opset)
+        if ctx.target.provider == "cpu":
+            outcome.applied += apply_rules(model, self._selected(FINISH_ON_CPU)).applied
         details = {
             "nodes": {"before": nodes, "after": count_nodes(list(model.graphs()))},
             "rules": dict(sorted(outcome.applied.items())),

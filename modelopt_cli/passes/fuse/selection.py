@@ -10,7 +10,7 @@ import onnx_ir as ir
 from pydantic import Field, field_validator
 
 from modelopt_cli.passes.base import Pass
-from modelopt_cli.passes.fuse.rules.table import FUSE, Table, rule_names, select
+from modelopt_cli.passes.fuse.rules.table import ALL, Table, rule_names, select
 
 
 class RulePass(Pass):
@@ -22,7 +22,7 @@ class RulePass(Pass):
     @field_validator("only", "skip")
     @classmethod
     def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        known = rule_names(FUSE)
+        known = rule_names(ALL)
         for name in names:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)

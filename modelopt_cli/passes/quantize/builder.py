@@ -12,6 +12,7 @@ from modelopt_cli.calibration.collector import collect_range_choices
 from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions, Range
 from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.graph.edit import forget_names
+from modelopt_cli.graph.residual import residuals_to_add, residuals_to_sum
 from modelopt_cli.passes.base import PassResult
 from modelopt_cli.passes.quantize.grids import assign_grids, calibrated_values, tensors_to_calibrate
 from modelopt_cli.passes.quantize.kinds import has_weight
@@ -60,7 +61,8 @@ class Builder:
     """Builds quantized variants of one float model.
 
     Args:
-        model: The float model; it is not edited.
+        model: The float model. Only its residual Sums are edited: they become Add, which has an integer kernel, and are
+            Sum again in what is built where they stayed float.
         scheme: Integer types of the target.
         data: Calibration samples.
         per_channel: One weight scale per output channel, where the scheme has that.
@@ -85,6 +87,7 @@ class Builder:
         progress: Progress,
     ) -> None:
         self._model = model
+        self._residuals = residuals_to_add(model)
         self.scheme = scheme
         self._data = data
         self._per_channel = per_channel and scheme.per_channel
@@ -167,6 +170,7 @@ class Builder:
         if only is not None:
             return Built(clone, regions, ())
         extra = self._rest(clone, plan, final) if self._rest is not None else PassResult(clone, 0)
+        residuals_to_sum(clone, self._residuals)
         stored = store_weights_as_int8(clone.graph)
         drop_unread_weights(clone.graph)
         return Built(clone, regions, tuple(stored), extra)
@@ -209,10 +213,16 @@ class Builder:
         """How many products have 7-bit weights so as not to saturate."""
         return sum(self._saturates.values())
 
-    def weights_only(self) -> Built:
-        """The float model with its weights stored as int8."""
+    def float_model(self) -> ir.Model:
+        """A clone of the float model as it came in: what integers are timed against."""
         clone = self._model.clone()
         forget_names(clone)
+        residuals_to_sum(clone, self._residuals)
+        return clone
+
+    def weights_only(self) -> Built:
+        """The float model with its weights stored as int8."""
+        clone = self.float_model()
         stored = store_weights_as_int8(clone.graph)
         drop_unread_weights(clone.graph)
         return Built(clone, Regions({}, ()), tuple(stored))

@@ -104,7 +104,7 @@ class CalibratedPass(Pass):
         if kept.built is not search.built or kept.reverted:
             search.built, search.plan = kept.built, kept.plan
             if self._measuring_s(ctx.target) and not kept.plan.float_only:
-                gate(search, model, builder.sample, builder.weights_only, GATE_S)
+                gate(search, builder.float_model(), builder.sample, builder.weights_only, GATE_S)
 
     def _explained(
         self,

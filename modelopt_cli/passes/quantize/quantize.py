@@ -98,7 +98,7 @@ class Quantize(CalibratedPass):
         builder, alone = self._builder(model, ctx, data)
         log: list[str] = []
         start = self._unmixed(self._start(default_plan(builder.scheme)), builder, log)
-        search = search_plan(model, builder, start, self._measuring_s(ctx.target))
+        search = search_plan(builder, start, self._measuring_s(ctx.target))
         search.log[:0] = log
         self._finish(model, builder, search, ctx, alone)
         return self._explained(self._result(search), model, builder, search, ctx, alone)

@@ -56,7 +56,7 @@ class QuantizeStatic(CalibratedPass):
         )
         log: list[str] = []
         start = self._unmixed(self._start(scheme), builder, log)
-        search = search_plan(model, builder, start, self._measuring_s(ctx.target))
+        search = search_plan(builder, start, self._measuring_s(ctx.target))
         search.log[:0] = log
         self._finish(model, builder, search, ctx)
         return self._explained(result_of(search), model, builder, search, ctx)

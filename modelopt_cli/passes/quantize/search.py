@@ -57,12 +57,11 @@ class Search:
         }
 
 
-def search_plan(model: ir.Model, builder: Builder, start: Plan, budget_s: float) -> Search:
+def search_plan(builder: Builder, start: Plan, budget_s: float) -> Search:
     """The fastest plan near ``start``, never one that is clearly slower than float.
 
     Args:
-        model: The float model.
-        builder: Builds variants of it.
+        builder: Builds variants of a float model.
         start: The table's plan.
         budget_s: Seconds for measuring; building comes on top. 0 takes ``start`` as it is.
     """
@@ -73,7 +72,7 @@ def search_plan(model: ir.Model, builder: Builder, start: Plan, budget_s: float)
     if budget_s <= 0:
         return found
     _try_variants(found, builder, deadline)
-    gate(found, model, builder.sample, builder.weights_only, min(GATE_S, budget_s))
+    gate(found, builder.float_model(), builder.sample, builder.weights_only, min(GATE_S, budget_s))
     return found
 
 

@@ -56,9 +56,9 @@ def test_an_observer_that_is_asked_for_is_taken():
 
 
 def test_no_budget_takes_the_table_s_plan_unmeasured():
-    model, built = builder()
+    _, built = builder()
     plan = default_plan(built.scheme)
-    found = search_plan(model, built, plan, 0.0)
+    found = search_plan(built, plan, 0.0)
     assert (found.plan, found.log, found.ratio) == (plan, [], None)
 
 
@@ -74,3 +74,19 @@ def test_output_sqnr_is_the_share_of_noise(factor, decibel):
 
     found = OutputJudge(exact, Row()).judge(other).sqnr_db
     assert found >= decibel if factor == 1 else found == pytest.approx(decibel, abs=0.01)
+
+
+def test_a_residual_sum_is_an_add_where_it_is_integer_and_a_sum_where_it_stayed_float():
+    text = """net (float[1,8,24,24] x) => (float[1,8,24,24] y) {
+        a = Conv <pads = [1,1,1,1]> (x, w) b = Conv <pads = [1,1,1,1]> (a, w)
+        s = Sum (a, b) n = LayerNormalization <axis = -1> (s, g) y = Conv <pads = [1,1,1,1]> (n, w) }"""
+    rng = np.random.default_rng(1)
+    weights = {"w": rng.standard_normal((8, 8, 3, 3)).astype(np.float32), "g": np.ones(24, np.float32)}
+    built = Builder(model_from_text(text, **weights), scheme_for(Target()), Samples(), progress=Silent())
+    plan = default_plan(built.scheme)
+    for chosen, integer in ((plan, True), (plan.without("Add"), False)):
+        result = built.build(chosen)
+        assert ("Add" in {node.op_type for node in result.regions.integer}) is integer
+        found = {node.op_type for node in result.model.graph}
+        assert ("Add" in found, "Sum" in found) == (integer, not integer)
+    assert "Sum" in {node.op_type for node in built.float_model().graph}

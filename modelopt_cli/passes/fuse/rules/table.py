@@ -26,6 +26,7 @@ from modelopt_cli.passes.fuse.rules.merge_reshapes import MergeReshapes
 from modelopt_cli.passes.fuse.rules.merge_slices import MergeSlices, SliceToGather
 from modelopt_cli.passes.fuse.rules.merge_transposes import MergeTransposes
 from modelopt_cli.passes.fuse.rules.move_affine_forward import MoveAffineForward
+from modelopt_cli.passes.fuse.rules.part_residual import PartResidual
 from modelopt_cli.passes.fuse.rules.recognise_gelu import RecogniseGelu
 from modelopt_cli.passes.fuse.rules.recognise_hard_sigmoid import RecogniseHardSigmoid
 from modelopt_cli.passes.fuse.rules.recognise_hard_swish import RecogniseHardSwish
@@ -55,6 +56,11 @@ FUSE: Table = (
     (MoveAffineForward(), ScaleBackward(), ScalePartBackward(), MatMulToGemm()),
     *SIMPLIFY,
 )
+
+# What suits onnxruntime's CPU in spelling only: after everything else, which would not know the patterns again.
+FINISH_ON_CPU: Table = ((PartResidual(),),)
+
+ALL: Table = (*FUSE, *FINISH_ON_CPU)
 
 
 def rule_names(table: Table) -> list[str]:

@@ -7,6 +7,7 @@ import signal
 import sys
 
 from modelopt_cli.cli.boundary import boundary, interrupt
+from modelopt_cli.delay import delay_imports
 
 
 def main() -> None:
@@ -19,6 +20,7 @@ def main() -> None:
     # numpy's BLAS starts a thread for every core it sees, which spin when the cores are busy or a container's quota is
     # lower: the Cholesky factors of recipe int8 took 13 times the CPU time, and its buffers 150 MB of memory.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    delay_imports()
     with boundary():
         from modelopt_cli.cli.root import app
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Neither reads nor writes what the user has in the cache; processes that tests start inherit it."""
+    os.environ["MODELOPT_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ.pop("MODELOPT_CACHE_SIZE", None)
 
 
 @pytest.fixture(scope="session")

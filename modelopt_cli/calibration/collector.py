@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
+from modelopt_cli.cache import Cache
 from modelopt_cli.calibration.channels import ChannelAccumulator
-from modelopt_cli.calibration.observers import MinMax, Observer, make_observer
+from modelopt_cli.calibration.observers import make_observer
 from modelopt_cli.calibration.probe import probe_in_groups
 from modelopt_cli.calibration.ranges import ChannelStats, ObserverName, ObserverOptions, Range
+from modelopt_cli.calibration.saved import SavedStatistics, statistics_key
+from modelopt_cli.calibration.watch import RangeChoices, RangeWatch
 from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.progress import Progress, Silent
 
 MAX_MEMORY_MB = 256.0
-SETTLED_GROWTH = 0.002  # mean growth of the ranges, as a share of their widths, over `SETTLING_SAMPLES` more samples
-SETTLING_SAMPLES = 16
-COUNTED_VALUES = 1 << 16  # of one array, for a histogram: more of them say the same and cost half of the calibration
 
 
 def collect_ranges(
@@ -72,19 +70,6 @@ def collect_ranges(
     return {name: observers[name].range() for name in names}
 
 
-@dataclass(frozen=True)
-class RangeChoices:
-    """Ranges by several rules from one pass over the data.
-
-    Attributes:
-        ranges: Observer -> tensor -> range.
-        samples: How many samples were looked at before the ranges had settled; all where they had not.
-    """
-
-    ranges: dict[ObserverName, dict[str, Range]]
-    samples: int
-
-
 def collect_range_choices(
     model: ir.Model,
     tensors: Sequence[str],
@@ -95,74 +80,52 @@ def collect_range_choices(
     threads: int = 1,
     max_memory_mb: float = MAX_MEMORY_MB,
     progress: Progress | None = None,
+    cache: Cache | None = None,
 ) -> RangeChoices:
-    """As `collect_ranges`, by each of ``observers``; the data is left when the ranges have settled.
+    """As `collect_ranges`, by each of ``observers``; the data is left when the ranges have settled (see `RangeWatch`).
 
-    They have when smallest and largest values moved by less than `SETTLED_GROWTH` of the widths, in the mean over the
-    tensors, in two turns of `SETTLING_SAMPLES` samples running.
+    Args:
+        model: As for `collect_ranges`, like the others that are not named here.
+        tensors: As there.
+        dataset: As there.
+        observers: The rules, each of which gives a range.
+        options: As there.
+        threads: As there.
+        max_memory_mb: As there.
+        progress: As there.
+        cache: Where the answer may lie already, or the half of it that an interrupted run left, and is stored.
 
     Raises:
         ModelError: There is no such tensor, or the runtime cannot load the model.
         DataError: The data set is empty, damaged, not finite, or the model does not run on it.
     """
     names = list(dict.fromkeys(tensors))
-    extremes = {name: MinMax() for name in names}
-    watching: dict[ObserverName, dict[str, Observer]] = {
-        observer: {name: make_observer(observer, options or ObserverOptions()) for name in names}
-        for observer in observers
-        if observer != "minmax"
-    }
-    settling = _Settling(extremes)
+    settings, sink = options or ObserverOptions(), progress or Silent()
+    watch = RangeWatch(names, observers, settings)
+    saved = None
+    if cache is not None and (key := statistics_key(model, names, dataset, observers, settings, max_memory_mb)):
+        saved = SavedStatistics(cache, key)
+        if (known := saved.finished()) is not None:
+            return known
+        if saved.resume(watch):
+            sink.note(f"calibration goes on at sample {watch.samples} of {len(dataset)}, where it was interrupted")
     found = probe_in_groups(
         model,
         names,
         dataset,
         threads=threads,
         max_memory_mb=max_memory_mb,
-        progress=progress or Silent(),
+        progress=sink,
         label="calibrating",
-        enough=settling.is_over,
+        enough=watch.is_over if saved is None else saved.watching(watch),
+        seen=dict(watch.seen),
     )
     for name, array in found:
-        extremes[name].update(array)
-        for each in watching.values():
-            each[name].update(_thinned(array))
-    ranges = {observer: {name: each[name].range() for name in names} for observer, each in watching.items()}
-    if "minmax" in observers:
-        ranges["minmax"] = {name: extremes[name].range() for name in names}
-    return RangeChoices(ranges, settling.samples)
-
-
-def _thinned(array: np.ndarray) -> np.ndarray:
-    """Evenly spread values of a large array, with its smallest and largest."""
-    flat = array.reshape(-1)
-    if flat.size <= COUNTED_VALUES:
-        return flat
-    stride = (flat.size // COUNTED_VALUES + 1) | 1  # odd: it does not run along a column of the picture
-    return np.concatenate((flat[::stride], [flat.min(), flat.max()])).astype(flat.dtype)
-
-
-class _Settling:
-    """Whether the ranges of a group of tensors still move."""
-
-    def __init__(self, extremes: Mapping[str, MinMax]) -> None:
-        self._extremes = extremes
-        self._widths: dict[str, float] = {}
-        self._quiet: dict[str, int] = {}
-        self.samples = 0
-
-    def is_over(self, group: Sequence[str], seen: int) -> bool:
-        self.samples = max(self.samples, seen)
-        if seen % SETTLING_SAMPLES:
-            return False
-        key, growth = group[0], 0.0
-        for name in group:
-            width = max(self._extremes[name].high, 0.0) - min(self._extremes[name].low, 0.0)
-            growth += 1 - self._widths.get(name, 0.0) / width if width > 0 else 0.0
-            self._widths[name] = width
-        calm = growth < SETTLED_GROWTH * len(group)
-        self._quiet[key] = self._quiet.get(key, 0) + 1 if calm else 0
-        return self._quiet[key] >= 2
+        watch.update(name, array)
+    choices = watch.choices()
+    if saved is not None:
+        saved.finish(choices)
+    return choices
 
 
 def collect_channel_stats(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 BINS_PER_SIDE = 2048
@@ -40,6 +42,16 @@ class Histogram:
         """Edges of the bins, shape [2 * BINS_PER_SIDE + 1]."""
         edges: np.ndarray = np.arange(-BINS_PER_SIDE, BINS_PER_SIDE + 1) * self.width
         return edges
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that it holds, for `restore`."""
+        return {"counts": self.counts, "ends": np.array([self.low, self.high, self.nonfinite, self._exponent])}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on where `state` was taken."""
+        self.counts = state["counts"]
+        self.low, self.high, nonfinite, exponent = state["ends"].tolist()
+        self.nonfinite, self._exponent = bool(nonfinite), int(exponent)
 
     def update(self, values: np.ndarray) -> None:
         """Count all values of an array."""

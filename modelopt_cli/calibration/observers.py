@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +21,14 @@ class Observer(Protocol):
 
     def range(self) -> Range:
         """The range so far; [0, 0] before any finite value."""
+        ...
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that it holds, for `restore`."""
+        ...
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on where `state` was taken."""
         ...
 
 
@@ -47,17 +56,25 @@ class MinMax:
         """The range so far."""
         return _range(self.low, self.high, self.nonfinite)
 
+    def state(self) -> dict[str, np.ndarray]:
+        """All that it holds."""
+        return {"ends": np.array([self.low, self.high, self.nonfinite], np.float64)}
 
-class MovingAverage:
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on where `state` was taken."""
+        low, high, nonfinite = state["ends"].tolist()
+        self.low, self.high, self.nonfinite = low, high, bool(nonfinite)
+
+
+class MovingAverage(MinMax):
     """Exponential moving average of each sample's minimum and maximum (Jacob et al. 2018, section 3.1).
 
     It forgets, by design: the one observer whose result depends on the order of the samples.
     """
 
     def __init__(self, momentum: float) -> None:
+        super().__init__()
         self._momentum = momentum
-        self.low, self.high = np.inf, -np.inf
-        self.nonfinite = False
 
     def update(self, values: np.ndarray) -> None:
         """Take in the array of one sample."""
@@ -71,10 +88,6 @@ class MovingAverage:
         else:
             self.low += (1 - self._momentum) * (sample.low - self.low)
             self.high += (1 - self._momentum) * (sample.high - self.high)
-
-    def range(self) -> Range:
-        """The range so far."""
-        return _range(self.low, self.high, self.nonfinite)
 
 
 class Clipping:
@@ -100,6 +113,14 @@ class Clipping:
         else:
             low, high = entropy_range(histogram)
         return Range(low, high, histogram.nonfinite)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that it holds."""
+        return self.histogram.state()
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on where `state` was taken."""
+        self.histogram.restore(state)
 
 
 def make_observer(name: ObserverName, options: ObserverOptions) -> Observer:

@@ -68,25 +68,46 @@ def probe_in_groups(
     progress: Progress,
     label: str,
     enough: Callable[[Sequence[str], int], bool] | None = None,
+    seen: Mapping[str, int] | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every wanted tensor of every sample, as (name, array), within a bound on what is held at once.
 
     Tensors are cut into groups whose sizes, measured on the first sample, add up to the bound; the data is gone
     through once per group. Arrays are dropped as soon as the caller asks for the next.
 
+    Args:
+        model: It is not edited.
+        tensors: Names of values of the main graph.
+        dataset: Samples that fit the model.
+        threads: Threads of the session.
+        max_memory_mb: The bound.
+        progress: Where to say how far it is.
+        label: What to call it there.
+        enough: Asked after each sample with the group and the samples seen: whether to leave the rest.
+        seen: First tensor of a group -> samples that an earlier run saw, which are passed over; with any, constants are
+            not given again.
+
     Raises:
         ModelError: There is no such tensor, or the model does not load.
         DataError: The data set is empty, or a sample is bad.
     """
     constants = {name: array for name in tensors if (array := _constant(model, name)) is not None}
-    yield from constants.items()
+    if not seen:
+        yield from constants.items()
     groups = _groups(_sizes(model, [n for n in tensors if n not in constants], dataset, threads), max_memory_mb)
     with progress.task(label, len(dataset) * len(groups)) as advance:
         for group in groups:
+            passed_over = min((seen or {}).get(group[0], 0), len(dataset))
+            advance(passed_over)
+            if passed_over == len(dataset):
+                continue
             probe = Probe(model, group, threads)
             remaining = len(dataset)
             for sample in dataset:
                 valid = min(dataset.batch_size, remaining)
+                if len(dataset) - remaining < passed_over:
+                    remaining -= valid
+                    continue
                 found = probe.run(sample)
                 for name in group:
                     yield name, without_repeats(found.pop(name), dataset.batch_size, valid)

@@ -80,7 +80,12 @@ def quantize(
         typer.Option("--method", metavar="auto|static|dynamic", help="auto: static where --calib allows it."),
     ] = None,
     calibrator: Annotated[
-        str | None, typer.Option("--calibrator", metavar="minmax|percentile|mse", help="How ranges are chosen.")
+        str | None,
+        typer.Option(
+            "--calibrator",
+            metavar="NAME",
+            help="How ranges are chosen: auto, minmax, percentile, mse, entropy, moving-average.",
+        ),
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say of each group why it is integer or float, with time and error.")

@@ -66,6 +66,18 @@ def doctor_table(findings: Sequence[Finding]) -> RenderableType:
     return table
 
 
+def cache_lines(facts: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Where the cache is and what it holds, kind by kind."""
+    cap = f"of {format_bytes(facts['max_bytes'])}" if facts["max_bytes"] else "(switched off)"
+    yield f"{facts['folder']}: {format_bytes(facts['bytes'])} {cap}"
+    if facts["kinds"]:
+        table = plain_table("kind", "entries", "size", right=(1, 2))
+        for kind in facts["kinds"]:
+            table.add_row(kind["kind"], str(kind["entries"]), format_bytes(kind["bytes"]))
+        yield ""
+        yield table
+
+
 def prunable_groups(facts: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Groups of channels that may leave, and what stays with the reason."""
     if facts["groups"]:

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from modelopt_cli import __version__
 from modelopt_cli.cli import (
+    cache,
     compare,
     compress,
     convert_data,
@@ -76,4 +77,5 @@ app.command("inspect")(inspect.inspect)
 app.command("convert-data")(convert_data.convert_data)
 app.command("passes")(passes.passes)
 app.add_typer(recipes.group, name="recipes")
+app.add_typer(cache.group, name="cache")
 app.command("doctor")(doctor.doctor)

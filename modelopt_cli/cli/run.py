@@ -119,6 +119,7 @@ def _check_flags(model: str, recipe: Recipe, flags: RunFlags) -> Path | None:
 
 
 def _options(recipe: Recipe, flags: RunFlags) -> CompressOptions:
+    from modelopt_cli.cache import open_cache
     from modelopt_cli.evaluation.metrics import find_metric
     from modelopt_cli.pipeline.options import CompressOptions
     from modelopt_cli.pipeline.plan import read_plan
@@ -137,6 +138,7 @@ def _options(recipe: Recipe, flags: RunFlags) -> CompressOptions:
         allow_random_calibration=flags.allow_random,
         plan=None if flags.plan is None else read_plan(flags.plan),
         locked=flags.locked,
+        cache=open_cache(),
         progress=progress_sink(flags.quiet),
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict
 
+from modelopt_cli.cache import Cache
 from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.errors import UsageError
 from modelopt_cli.progress import Progress, Silent
@@ -56,6 +57,7 @@ class PassContext:
         sample: One batch of inputs that the source runs on, the user's where there is data; None when nobody tried.
         accuracy_drop: What a candidate loses against the source on the labelled samples, as a fraction; None where
             nobody asked for a limit.
+        cache: Where statistics of the calibration data are kept between runs; None keeps nothing.
         progress: Where long work says how far it is.
     """
 
@@ -64,6 +66,7 @@ class PassContext:
     calibration: Dataset | None = None
     sample: Sample | None = None
     accuracy_drop: Callable[[ir.Model], float] | None = None
+    cache: Cache | None = None
     progress: Progress = field(default_factory=Silent)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from modelopt_cli.cache import Cache
 from modelopt_cli.data.files import FileDataset
 from modelopt_cli.pipeline.plan import RunPlan
 from modelopt_cli.progress import Progress, Silent
@@ -26,6 +27,7 @@ class CompressOptions:
         allow_random_calibration: Draw calibration data at random when none is given; stamped in the report.
         profile: Measure latency at all.
         plan: Decisions to replay instead of measuring.
+        cache: Where what a later run can use is kept; None keeps nothing.
         locked: Refuse where anything differs from what ``plan`` was made with, the result included.
         progress: Where long work says how far it is.
     """
@@ -42,4 +44,5 @@ class CompressOptions:
     profile: bool = True
     plan: RunPlan | None = None
     locked: bool = False
+    cache: Cache | None = None
     progress: Progress = field(default_factory=Silent)

@@ -107,6 +107,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         calibration=data.calibration,
         sample=feeds.arrays,
         accuracy_drop=accuracy_drop(source, data.evaluation, _metric(recipe, options, data), recipe.require),
+        cache=options.cache,
         progress=options.progress,
     )
     done = run_steps(source.model, passes, context, feeds.arrays)

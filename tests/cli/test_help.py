@@ -10,6 +10,7 @@ COMMANDS = [
     "compress", "fuse", "prune", "quantize", "profile", "evaluate", "compare", "diff", "report", "report diff",
     "report merge", "sensitivity", "inspect", "passes", "recipes", "recipes list",
     "recipes show", "recipes check", "recipes init", "recipes schema", "doctor", "convert-data",
+    "cache", "cache info", "cache clear",
 ]  # fmt: skip
 
 

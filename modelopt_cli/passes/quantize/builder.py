@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from modelopt_cli.cache import Cache
 from modelopt_cli.calibration.collector import collect_range_choices
 from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions, Range
 from modelopt_cli.data.dataset import Dataset, Sample
@@ -70,6 +71,7 @@ class Builder:
         observers: The rules to choose ranges among; they share one pass over the data.
         second_order: Round the weights of the result by what they are multiplied with, and correct biases.
         rest: What is done to the model besides, after the static part: dynamic products, say.
+        cache: Where ranges are kept between runs.
         progress: Where to say how far calibration is.
     """
 
@@ -84,6 +86,7 @@ class Builder:
         observers: Sequence[ObserverName] = ("minmax",),
         rest: Rest | None = None,
         second_order: bool = True,
+        cache: Cache | None = None,
         progress: Progress,
     ) -> None:
         self._model = model
@@ -94,6 +97,7 @@ class Builder:
         self._options = ObserverOptions(percentile=percentile, grid="s8" if scheme.symmetric else "u8")
         self._rest = rest
         self._second_order = second_order and self._per_channel
+        self._cache = cache
         self._progress = progress
         self.observers = tuple(observers)
         self.calibration_samples = 0
@@ -115,7 +119,13 @@ class Builder:
         wanted = [name for name in tensors_to_calibrate(self.regions(plan)) if name not in known]
         if wanted:
             found = collect_range_choices(
-                self._model, wanted, self._data, self.observers, options=self._options, progress=self._progress
+                self._model,
+                wanted,
+                self._data,
+                self.observers,
+                options=self._options,
+                progress=self._progress,
+                cache=self._cache,
             )
             self.calibration_samples = max(self.calibration_samples, found.samples)
             for observer, ranges in found.ranges.items():

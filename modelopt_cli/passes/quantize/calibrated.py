@@ -32,7 +32,7 @@ class CalibratedPass(Pass):
     """Options of passes whose ranges come from calibration data, and `_finish`."""
 
     calibrator: Annotated[
-        Literal["auto", "minmax", "percentile", "mse", "entropy"],
+        Literal["auto", "minmax", "percentile", "mse", "entropy", "moving-average"],
         Field(description="How the range of an activation follows from its values; auto: by the error at the output."),
     ] = "auto"
     samples: Annotated[int, Field(ge=1, description="Calibration samples to use, spread over all.")] = 128

@@ -92,7 +92,10 @@ class Quantize(CalibratedPass):
             return clone
 
         scheme = scheme_for(ctx.target)
-        return Builder(model, scheme, data, rest=rest, observers=self._observers, progress=ctx.progress), alone
+        builder = Builder(
+            model, scheme, data, rest=rest, observers=self._observers, cache=ctx.cache, progress=ctx.progress
+        )
+        return builder, alone
 
     def _with_data(self, model: ir.Model, ctx: PassContext, data: Dataset) -> PassResult:
         builder, alone = self._builder(model, ctx, data)

@@ -52,6 +52,7 @@ class QuantizeStatic(CalibratedPass):
             per_channel=self.per_channel,
             percentile=self.percentile,
             observers=self._observers,
+            cache=ctx.cache,
             progress=ctx.progress,
         )
         log: list[str] = []

@@ -1,0 +1,111 @@
+"""Calibration in the cache: what it found, and what it had found when it was interrupted."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from modelopt_cli.cache import Cache, key_of
+from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions, Range
+from modelopt_cli.calibration.watch import RangeChoices, RangeWatch
+from modelopt_cli.data.dataset import Dataset
+from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, model_bytes, weight_bytes
+from modelopt_cli.profiling.session import runtime
+from modelopt_cli.targets.detect import detect_isa
+
+KIND = "statistics"
+SAVE_EVERY_S = 5.0  # of a calibration that is under way; a shorter one is sooner done again than read
+
+
+def statistics_key(
+    model: ir.Model,
+    tensors: Sequence[str],
+    dataset: Dataset,
+    observers: Sequence[ObserverName],
+    options: ObserverOptions,
+    max_memory_mb: float,
+) -> str | None:
+    """A name for all that ranges depend on; None for models too large to hash.
+
+    Graph, weights, data, tensors, observers, the bound on memory (tensors that are looked at together settle together),
+    runtime, instruction set, and the code of this package.
+    """
+    if weight_bytes(model) > EXTERNAL_DATA_ABOVE_BYTES:
+        return None
+    asked = [list(tensors), list(observers), astuple(options), max_memory_mb, dataset.batch_size, len(dataset)]
+    where = [runtime().__version__, detect_isa(), np.__version__]
+    return key_of(model_bytes(model), dataset.digest(), json.dumps(asked), json.dumps(where), _code())
+
+
+class SavedStatistics:
+    """One calibration in the cache.
+
+    Args:
+        cache: Where it is kept.
+        key: Its `statistics_key`.
+        clock: Seconds, for tests.
+    """
+
+    def __init__(self, cache: Cache, key: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cache, self._key, self._clock = cache, key, clock
+        self._saved_at = clock()
+
+    def finished(self) -> RangeChoices | None:
+        """What an earlier run found, if there was one."""
+        content = self._cache.get(KIND, self._key)
+        if content is None:
+            return None
+        known = json.loads(content)
+        ranges = {rule: {name: Range(*ends) for name, ends in each.items()} for rule, each in known["ranges"].items()}
+        return RangeChoices(ranges, known["samples"])
+
+    def finish(self, choices: RangeChoices) -> None:
+        """Store what was found."""
+        ranges = {rule: {name: astuple(found) for name, found in each.items()} for rule, each in choices.ranges.items()}
+        self._cache.put(KIND, self._key, json.dumps({"ranges": ranges, "samples": choices.samples}).encode())
+        self._cache.drop(KIND, self._unfinished)
+
+    def resume(self, watch: RangeWatch) -> bool:
+        """Take up what an interrupted run left; whether there was something."""
+        content = self._cache.get(KIND, self._unfinished)
+        if content is None:
+            return False
+        with np.load(io.BytesIO(content)) as state:
+            watch.restore(state)
+        return True
+
+    def watching(self, watch: RangeWatch) -> Callable[[Sequence[str], int], bool]:
+        """`RangeWatch.is_over` that saves now and then: it is called between two samples, when all is consistent."""
+
+        def is_over(group: Sequence[str], seen: int) -> bool:
+            over = watch.is_over(group, seen)
+            if self._clock() - self._saved_at >= SAVE_EVERY_S:
+                buffer = io.BytesIO()
+                np.savez(buffer, **watch.state())  # type: ignore[arg-type]
+                self._cache.put(KIND, self._unfinished, buffer.getvalue())
+                self._saved_at = self._clock()
+            return over
+
+        return is_over
+
+    @property
+    def _unfinished(self) -> str:
+        return f"{self._key}.unfinished"
+
+
+@functools.cache
+def _code() -> str:
+    """Digest of the code that finds ranges: a changed rule must not find what the old one left."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -21,17 +21,19 @@ _LAUNCH = """
 import json, resource, subprocess, sys, time
 started = time.perf_counter()
 code = subprocess.run(sys.argv[2:], stdin=subprocess.DEVNULL).returncode
-facts = [code, time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024]
+seconds, usage = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+facts = [code, seconds, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime]
 json.dump(facts, open(sys.argv[1], "w"))
 """
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished command: exit code, wall seconds, peak resident megabytes, and what it printed on stdout."""
+    """A finished command: exit code, wall and processor seconds, peak resident megabytes, what it printed on stdout."""
 
     code: int
     seconds: float
+    cpu_seconds: float
     peak_mb: float
     stdout: str
 
@@ -53,8 +55,8 @@ def run(command: Sequence[str | Path]) -> Run:
             text=True,
             check=False,
         )
-        code, seconds, peak = json.loads(facts.read_text())
-    return Run(code, seconds, peak, done.stdout)
+        code, seconds, peak, cpu = json.loads(facts.read_text())
+    return Run(code, seconds, cpu, peak, done.stdout)
 
 
 def modelopt(*arguments: str | Path) -> Run:

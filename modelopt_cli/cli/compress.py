@@ -36,10 +36,18 @@ def prune(
     recipe: OptionalRecipe = None,
     sparsity: Annotated[float | None, typer.Option("--sparsity", metavar="SHARE", help="Zeros to make: 0.5.")] = None,
     criterion: Annotated[
-        str | None, typer.Option("--criterion", metavar="NAME", help="second-order, activation, magnitude, random.")
+        str | None, typer.Option("--criterion", metavar="NAME", help="second-order, activation, magnitude, l1, random.")
     ] = None,
     distribution: Annotated[
-        str | None, typer.Option("--distribution", metavar="NAME", help="sensitivity, uniform, erk, lamp.")
+        str | None, typer.Option("--distribution", metavar="NAME", help="sensitivity, uniform, global, erk, lamp.")
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option("--max-accuracy-drop", metavar="SHARE", help="Prune as far as this allows: 0.01. Needs --eval."),
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option("--min-agreement", metavar="SHARE", help="Prune as far as this allows: 0.99. Needs --calib."),
     ] = None,
     structured: Annotated[
         bool, typer.Option("--structured", help="Remove whole channels and units: smaller and faster. Needs --calib.")
@@ -60,15 +68,20 @@ def prune(
     """Set weights to zero, or remove whole channels; the others are fitted to the original's outputs (--calib)."""
     options = _given(sparsity=sparsity, criterion=criterion, distribution=distribution)
     budget = _given(macs=macs, parameters=parameters, latency=latency, heads=heads or None)
-    _refuse_both(recipe, {**options, **budget, **_given(structured=structured or None)})
+    limits = _given(max_accuracy_drop=max_drop, min_agreement=min_agreement)
+    _refuse_both(recipe, {**options, **budget, **limits, **_given(structured=structured or None)})
     _refuse_mixture(structured, options, budget)
+    prepare = [{"pass": "simplify"}, {"pass": "fuse"}]  # folded BatchNormalization is part of what is fitted
     if structured:
-        steps = [{"pass": "simplify"}, {"pass": "fuse"}, {"pass": "prune-channels", "with": budget}]
-        _run_family("prune", model, recipe, {"name": "prune-structured", "steps": steps}, flags)
-        return
-    share = 0.5 if sparsity is None else sparsity
-    name = f"prune-{share * 100:g}"
-    _run_family("prune", model, recipe, {"name": name, "steps": [{"pass": "prune", "with": options}]}, flags)
+        own = {
+            "name": "prune-structured",
+            "steps": [*prepare, {"pass": "prune-channels", "with": {**budget, **limits}}],
+        }
+    else:
+        share = 0.5 if sparsity is None else sparsity
+        name = "prune" if limits and sparsity is None else f"prune-{share * 100:g}"
+        own = {"name": name, "steps": [*prepare, {"pass": "prune", "with": {**options, **limits}}]}
+    _run_family("prune", model, recipe, own, flags)
 
 
 @with_run_flags
@@ -138,7 +151,7 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _refuse_both(recipe: str | None, options: dict[str, Any]) -> None:
     if recipe is not None and options:
-        flag = next(iter(options))
+        flag = next(iter(options)).replace("_", "-")
         raise UsageError(
             f"--{flag} and --recipe say the same thing twice", where=f"--{flag}", hint="use --set with a recipe"
         )

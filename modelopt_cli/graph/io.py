@@ -110,7 +110,9 @@ def model_bytes(model: ir.Model) -> bytes:
             "is larger than 2 GB, which one protobuf message cannot hold", hint="write it to a file: -o FILE"
         )
     with _weights_in_memory(model):
-        content: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
+        proto = ir.to_proto(model)
+    _drop_repeats(proto.graph)
+    content: bytes = proto.SerializeToString(deterministic=True)
     return content
 
 
@@ -330,6 +332,15 @@ def _weights_in_memory(model: ir.Model) -> Iterator[None]:
     finally:
         for value, tensor in swapped:
             value.const_value = tensor
+
+
+def _drop_repeats(graph: onnx.GraphProto) -> None:
+    """Types of initializers, which onnx_ir writes a second time: some forty bytes for each."""
+    known = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.value_info if value.name not in known]
+    if len(kept) < len(graph.value_info):
+        del graph.value_info[:]
+        graph.value_info.extend(kept)
 
 
 def _save_with_external_data(model: ir.Model, path: Path) -> int:

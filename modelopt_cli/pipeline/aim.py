@@ -26,10 +26,11 @@ def aim(passes: Sequence[Pass], require: Require) -> list[Pass]:
 
 
 def accuracy_drop(
-    source: SourceModel, evaluation: Dataset | None, metric: str | AnyMetric | None, require: Require
+    source: SourceModel, evaluation: Dataset | None, metric: str | AnyMetric | None, passes: Sequence[Pass]
 ) -> Callable[[ir.Model], float] | None:
-    """What a candidate loses against the source on the labelled samples; None where no limit was set on it."""
-    if require.max_accuracy_drop is None or evaluation is None or metric is None:
+    """What a candidate loses against the source on the labelled samples; None where no pass has a limit on it."""
+    asked = any(getattr(step, "max_accuracy_drop", None) is not None for step in passes)
+    if not asked or evaluation is None or metric is None:
         return None
 
     def drop(model: ir.Model) -> float:

@@ -17,6 +17,7 @@ from modelopt_cli.errors import UsageError
 from modelopt_cli.graph.io import MAX_PROTOBUF_BYTES, SourceModel, model_bytes, weight_bytes
 from modelopt_cli.graph.stats import model_stats
 from modelopt_cli.passes.base import Pass, PassContext
+from modelopt_cli.passes.prune.sparse_kernels import quantized_in_vain
 from modelopt_cli.pipeline.aim import accuracy_drop, aim
 from modelopt_cli.pipeline.check import check_result
 from modelopt_cli.pipeline.gates import check_gates, check_measurable
@@ -106,7 +107,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         seed=recipe.seed,
         calibration=data.calibration,
         sample=feeds.arrays,
-        accuracy_drop=accuracy_drop(source, data.evaluation, _metric(recipe, options, data), recipe.require),
+        accuracy_drop=accuracy_drop(source, data.evaluation, _metric(recipe, options, data), passes),
         cache=options.cache,
         progress=options.progress,
     )
@@ -181,8 +182,18 @@ def _shapes(passes: Sequence[Pass], options: CompressOptions) -> dict[str, Seque
 
 
 def _target_notices(model: ir.Model, target: Target) -> list[Notice]:
-    """What TensorRT would refuse: said here, because the machine that compresses seldom has it."""
-    broken = tensorrt_violations(model) if target.provider == "tensorrt" else []
+    """What TensorRT would refuse or pass over: said here, because the machine that compresses seldom has it."""
+    if target.provider != "tensorrt":
+        return []
+    found = []
+    if vain := quantized_in_vain(model):
+        message = f"TensorRT runs {len(vain)} layers dense whose weights are 2:4, because Q/DQ stand around them"
+        found.append(Notice("sparse-and-quantized", message, "prune to 2:4 or quantize, not both"))
+    return [*found, *_violation_notices(model)]
+
+
+def _violation_notices(model: ir.Model) -> list[Notice]:
+    broken = tensorrt_violations(model)
     if not broken:
         return []
     first = f"{broken[0].node}: {broken[0].rule}"

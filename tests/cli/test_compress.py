@@ -66,7 +66,7 @@ def test_json_is_the_report_and_nothing_else(cli, model: Path) -> None:
 
 def test_flags_spell_a_recipe(cli, model: Path) -> None:
     run = cli("prune", model, "--sparsity", "0.25", "--distribution", "lamp", "--json", *QUICK)
-    (step,) = run.json["recipe"]["steps"]
+    *_, step = run.json["recipe"]["steps"]
     assert (step["pass"], step["with"]["sparsity"], step["with"]["distribution"]) == ("prune", 0.25, "lamp")
     assert model.with_name("model.prune-25.onnx").is_file()
 

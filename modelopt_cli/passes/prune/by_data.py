@@ -9,12 +9,21 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.passes.base import PassContext, Skip
-from modelopt_cli.passes.prune.distribution import spread_by_error, spread_erk, spread_evenly, spread_lamp, whole_counts
+from modelopt_cli.passes.prune.batch_norm import match_statistics
+from modelopt_cli.passes.prune.distribution import (
+    spread_by_error,
+    spread_erk,
+    spread_evenly,
+    spread_globally,
+    spread_lamp,
+    whole_counts,
+)
 from modelopt_cli.passes.prune.judge import best_damping, problem_of
 from modelopt_cli.passes.prune.linear import LinearLayer, linear_layer
 from modelopt_cli.passes.prune.patterns import Pattern
-from modelopt_cli.passes.prune.sensitivity import Curve, measure_curves
+from modelopt_cli.passes.prune.sensitivity import Curve, measure_curves, nearest_level
 from modelopt_cli.passes.prune.settings import Criterion, DataPruning
 from modelopt_cli.passes.prune.solver import Problem, choose_mask, refit
 from modelopt_cli.passes.prune.walk import Halves, Walk
@@ -23,43 +32,67 @@ from modelopt_cli.passes.prune.weights import Weight
 Outcome = tuple[int, list[Skip], dict[str, Any]]
 
 
-def prune_by_data(
-    model: ir.Model,
-    weights: Sequence[Weight],
-    sparsity: float,
-    overrides: Mapping[int, float],
-    settings: DataPruning,
-    ctx: PassContext,
-) -> Outcome:
-    """Prune ``weights`` in place to ``sparsity`` of those that can be handled; changed, refusals, facts.
+class DataPruner:
+    """Prunes the same weights to one share or another; what layers bear is measured once.
 
     Args:
-        model: The model that the weights belong to.
+        model: The model that the weights belong to; `run` edits it.
         weights: What may be pruned.
-        sparsity: Share of zeros over all layers but those with a share of their own.
         overrides: Shares of single weights, by ``id`` of their value.
         settings: How.
-        ctx: With calibration data.
+        data: Samples that weights are fitted to.
+        ctx: Of the pass.
     """
-    layers, skipped = group_layers(weights, settings.pattern)
-    if not layers:
-        return 0, skipped, {}
-    data = ctx.need_calibration("prune").take(settings.samples)
-    original = model.clone()
-    measured = settings.distribution == "sensitivity" and not settings.pattern.of
-    work = 2 if measured else 1
-    with ctx.progress.task("pruning", work * len(layers)) as advance:
-        untouched = Walk(model, None, data, ctx.seed)
-        curves = measure_curves(untouched, layers, sparsity, settings, advance) if measured else {}
-        shares = _shares(layers, curves, sparsity, overrides, settings)
+
+    def __init__(
+        self,
+        model: ir.Model,
+        weights: Sequence[Weight],
+        overrides: Mapping[int, float],
+        settings: DataPruning,
+        data: Dataset,
+        ctx: PassContext,
+    ) -> None:
+        self._model, self._overrides, self._settings, self._ctx = model, overrides, settings, ctx
+        self._layers, self._skipped = group_layers(weights, settings.pattern)
+        self._original = model.clone()
+        self._data = data.take(settings.samples)
+        self._curves: dict[int, dict[LinearLayer, Curve]] = {}
+
+    def run(self, sparsity: float) -> Outcome:
+        """Prune the untouched model to a share of zeros over all layers but those with a share of their own.
+
+        Returns:
+            Weights that changed, refusals, facts.
+        """
+        layers, settings, ctx = self._layers, self._settings, self._ctx
+        if not layers:
+            return 0, self._skipped, {}
+        curves = self._measured(sparsity)
+        shares = _shares(layers, curves, sparsity, self._overrides, settings)
         chosen = [layer for layer in layers if shares[layer] > 0]
         losses: dict[LinearLayer, float] = {}
-        for layer, halves in Walk(model, original, data, ctx.seed).moments(chosen):
-            rng = np.random.default_rng((ctx.seed, len(losses)))
-            known = replace(settings, damping=curves[layer].damping) if layer in curves else settings
-            losses[layer] = prune_layer(layer, halves, shares[layer], known, rng)
-            advance(1)
-    return len({id(w.value) for layer in chosen for w in layer.weights}), skipped, _details(layers, losses)
+        with ctx.progress.task("pruning", len(chosen)) as advance:
+            for layer, halves in Walk(self._model, self._original, self._data, ctx.seed).moments(chosen):
+                rng = np.random.default_rng((ctx.seed, len(losses)))
+                known = replace(settings, damping=curves[layer].damping) if layer in curves else settings
+                losses[layer] = prune_layer(layer, halves, shares[layer], known, rng)
+                advance(1)
+        details = _details(layers, losses)
+        if not settings.refit and (count := match_statistics(self._original, self._model, self._data)):
+            details["batch_norms"] = count
+        return len({id(w.value) for layer in chosen for w in layer.weights}), self._skipped, details
+
+    def _measured(self, sparsity: float) -> dict[LinearLayer, Curve]:
+        """What each layer bears, where that decides; measured at the level next to the share."""
+        if self._settings.distribution != "sensitivity" or self._settings.pattern.of:
+            return {}
+        level = nearest_level(sparsity)
+        if level not in self._curves:
+            with self._ctx.progress.task("measuring layers", len(self._layers)) as advance:
+                untouched = Walk(self._model, None, self._data, self._ctx.seed)
+                self._curves[level] = measure_curves(untouched, self._layers, sparsity, self._settings, advance)
+        return self._curves[level]
 
 
 def group_layers(weights: Sequence[Weight], pattern: Pattern) -> tuple[list[LinearLayer], list[Skip]]:
@@ -129,6 +162,8 @@ def _shares(
         spread = spread_by_error([layer.size for layer in free], [curves[layer].errors for layer in free], sparsity)
     elif settings.distribution == "lamp":
         spread = spread_lamp([layer.matrix() for layer in free], sparsity)
+    elif settings.distribution == "global":
+        spread = spread_globally([layer.matrix() for layer in free], sparsity)
     elif settings.distribution == "erk":
         spread = spread_erk([layer.matrix().shape for layer in free], sparsity)
     else:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from modelopt_cli.passes.base import Skip
-from modelopt_cli.passes.prune.distribution import spread_erk, spread_evenly, spread_lamp
+from modelopt_cli.passes.prune.distribution import spread_erk, spread_evenly, spread_globally, spread_lamp
 from modelopt_cli.passes.prune.linear import linear_layer
 from modelopt_cli.passes.prune.magnitude import with_zeros, zero_smallest
 from modelopt_cli.passes.prune.patterns import Pattern
+from modelopt_cli.passes.prune.settings import Distribution
 from modelopt_cli.passes.prune.weights import Weight
 
 
@@ -20,7 +21,7 @@ def prune_by_weights(
     sparsity: float,
     *,
     pattern: Pattern,
-    distribution: Literal["uniform", "erk", "lamp", "sensitivity"],
+    distribution: Distribution,
     random: np.random.Generator | None,
     overrides: Mapping[int, float],
 ) -> tuple[int, list[Skip], dict[str, Any]]:
@@ -57,11 +58,9 @@ def prune_by_weights(
 def _spread(arrays: Sequence[np.ndarray], sparsity: float, pattern: Pattern, distribution: str) -> list[float]:
     if not arrays or pattern.of or distribution == "uniform":
         return spread_evenly([array.size for array in arrays], pattern.most(sparsity))
-    return (
-        spread_lamp(arrays, sparsity)
-        if distribution == "lamp"
-        else spread_erk([array.shape for array in arrays], sparsity)
-    )
+    if distribution == "erk":
+        return spread_erk([array.shape for array in arrays], sparsity)
+    return spread_lamp(arrays, sparsity) if distribution == "lamp" else spread_globally(arrays, sparsity)
 
 
 def _pruned(

@@ -40,10 +40,12 @@ def spread_lamp(weights: Sequence[np.ndarray], sparsity: float) -> list[float]:
         squares = np.sort(np.square(array.reshape(-1).astype(np.float64)))
         rest = np.cumsum(squares[::-1])[::-1]
         scores.append(np.divide(squares, rest, out=np.zeros_like(squares), where=rest > 0))
-    every = np.concatenate(scores)
-    drop = round(sparsity * every.size)
-    limit = np.partition(every, drop)[drop] if drop < every.size else math.inf
-    return [min(MOST, float(np.mean(score < limit))) for score in scores]
+    return _by_threshold(scores, sparsity)
+
+
+def spread_globally(weights: Sequence[np.ndarray], sparsity: float) -> list[float]:
+    """One threshold on magnitudes for all layers."""
+    return _by_threshold([np.abs(array.reshape(-1).astype(np.float32)) for array in weights], sparsity)
 
 
 def spread_by_error(sizes: Sequence[int], curves: Sequence[Sequence[float]], sparsity: float) -> list[float]:
@@ -71,6 +73,14 @@ def whole_counts(sizes: Sequence[int], shares: Sequence[float]) -> list[float]:
         given += count
         moved.append(count / size)
     return moved
+
+
+def _by_threshold(scores: Sequence[np.ndarray], sparsity: float) -> list[float]:
+    """The share of each that lies below one number, so that together it is that of all."""
+    every = np.concatenate(scores)
+    drop = round(sparsity * every.size)
+    limit = np.partition(every, drop)[drop] if drop < every.size else math.inf
+    return [min(MOST, float(np.mean(score < limit))) for score in scores]
 
 
 def _log_prices(errors: Sequence[float], size: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.graph.edit import constant, only_reader
+from modelopt_cli.passes.prune.batch_norm import norm_mean
 from modelopt_cli.passes.prune.patches import PatchGeometry, sample_patches
 from modelopt_cli.passes.prune.weights import Weight
 
@@ -237,7 +238,8 @@ def _conv(node: ir.Node, weights: tuple[Weight, ...]) -> LinearLayer | str:
         auto_pad=str(node.attributes.get_string("auto_pad", "NOTSET")),
         groups=node.attributes.get_int("group", 1),
     )
-    return ConvLayer(node, weights, _own_bias(node, 2), geometry)
+    bias = _own_bias(node, 2) if len(node.inputs) > 2 and node.inputs[2] is not None else norm_mean(node)
+    return ConvLayer(node, weights, bias, geometry)
 
 
 def _matmul(node: ir.Node, weights: tuple[Weight, ...]) -> LinearLayer | str:

@@ -16,11 +16,13 @@ class Pattern:
         block: Columns that go or stay together; 1 for single weights.
         keep: N of N:M, or 0 for no such pattern.
         of: M of N:M.
+        norm: Of a block's weights, 1 or 2, by which blocks are compared.
     """
 
     block: int = 1
     keep: int = 0
     of: int = 0
+    norm: int = 2
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
@@ -59,7 +61,7 @@ class Pattern:
         if self.block == 1:
             return keep_largest(magnitudes, sparsity)
         shape = (*magnitudes.shape[:2], -1, self.block)
-        kept = keep_largest(np.square(magnitudes).reshape(shape).sum(axis=3), sparsity)
+        kept = keep_largest((magnitudes**self.norm).reshape(shape).sum(axis=3), sparsity)
         return np.repeat(kept, self.block, axis=2)
 
     def _mask_n_of_m(self, magnitudes: np.ndarray, sparsity: float) -> np.ndarray:

@@ -45,7 +45,7 @@ def measure_curves(
     curves = {}
     for layer, halves in walk.moments(layers):
         errors, draft, damping = _draft(layer, halves, sparsity, settings)
-        level = _nearest(sparsity)
+        level = nearest_level(sparsity)
         mean, _ = (halves[0] + halves[1]).means()
         shift = None if layer.bias is None else layer.outputs(layer.matrix(), mean) - layer.outputs(draft, mean)
         with layer.draft(draft, shift):
@@ -83,9 +83,10 @@ def _draft(
     damping = settings.damping or best_damping(*halves, weights, pattern, sparsity, centred=centred)
     problem = problem_of(halves[0], weights, damping, centred=centred)
     found = list(drafts(problem, Judge(halves[1], weights, centred=centred), pattern, LEVELS))
-    draft = found[_nearest(sparsity)][1] / problem.scale
+    draft = found[nearest_level(sparsity)][1] / problem.scale
     return [error for error, _ in found], draft.astype(np.float32), damping
 
 
-def _nearest(sparsity: float) -> int:
+def nearest_level(sparsity: float) -> int:
+    """The index of the one of `LEVELS` that is next to a share."""
     return int(np.argmin(np.abs(np.array(LEVELS) - sparsity)))

@@ -7,8 +7,8 @@ from typing import Literal
 
 from modelopt_cli.passes.prune.patterns import Pattern
 
-Criterion = Literal["second-order", "activation", "magnitude", "random"]
-Distribution = Literal["sensitivity", "uniform", "erk", "lamp"]
+Criterion = Literal["second-order", "activation", "magnitude", "l1", "random"]
+Distribution = Literal["sensitivity", "uniform", "global", "erk", "lamp"]
 
 
 @dataclass(frozen=True)

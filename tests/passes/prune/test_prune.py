@@ -8,8 +8,14 @@ import pytest
 from pydantic import ValidationError
 
 from modelopt_cli.errors import UsageError
+from modelopt_cli.graph.edit import replace_weight
+from modelopt_cli.graph.io import model_bytes
+from modelopt_cli.passes.base import PassContext
+from modelopt_cli.passes.prune.pack_sparse import PackSparse
 from modelopt_cli.passes.prune.prune import Prune
+from modelopt_cli.passes.prune.sparse_kernels import quantized_in_vain
 from modelopt_cli.passes.quantize.quantize_static import QuantizeStatic
+from modelopt_cli.targets.target import Target
 from modelopt_cli.testing import ArrayDataset, model_from_text, run_model, run_pass
 
 RNG = np.random.default_rng(9)
@@ -48,7 +54,7 @@ def loss(model: ir.Model, original: ir.Model = MODEL, feeds: np.ndarray | None =
 HELD_OUT = np.concatenate([sample["x"] for sample in DATA.take(50)])
 
 
-@pytest.mark.parametrize("distribution", ["sensitivity", "uniform", "erk", "lamp"])
+@pytest.mark.parametrize("distribution", ["sensitivity", "uniform", "global", "erk", "lamp"])
 @pytest.mark.parametrize("sparsity", [0.3, 0.75])
 def test_the_share_is_met(distribution: str, sparsity: float) -> None:
     result = run_pass(Prune(sparsity=sparsity, distribution=distribution), MODEL, calibration=DATA)
@@ -164,3 +170,94 @@ def test_zeros_stay_exactly_zero_when_the_model_is_quantized_afterwards() -> Non
 
 def _weights(model: ir.Model) -> dict[str, np.ndarray]:
     return {n: v.const_value.numpy() for n, v in model.graph.initializers.items() if len(v.const_value.shape) > 1}
+
+
+def total_zeros(model: ir.Model) -> int:
+    return sum(int((weight(model, name) == 0).sum()) for name in ("first", "second", "third"))
+
+
+def test_a_file_size_instead_of_a_share() -> None:
+    shapes = {"w": (256, 512), "v": (512, 64)}
+    text = "m (float[N,256] x) => (float[N,64] y) { h = MatMul (x, w)  y = MatMul (h, v) }"
+    model = model_from_text(text, **{n: RNG.standard_normal(s).astype(np.float32) for n, s in shapes.items()})
+    for packed in ("keep", "int8"):
+        wanted = {"keep": 300_000, "int8": 100_000}[packed]
+        pruned = run_pass(Prune(bytes=wanted, packed=packed), model).model
+        size = len(model_bytes(run_pass(PackSparse(values=packed), pruned).model))
+        assert 0.95 * wanted < size <= wanted
+    with pytest.raises(UsageError, match=r"bytes: 10.0 kB is less than zeros can save"):
+        run_pass(Prune(bytes=10_000), model)
+    with pytest.raises(UsageError, match="needs no zeros"):
+        run_pass(Prune(bytes=10_000_000), model)
+    with pytest.raises(ValidationError, match="two budgets"):
+        Prune(bytes=10_000, parameters=100)
+
+
+def test_as_many_zeros_as_agreement_allows() -> None:
+    loose = run_pass(Prune(min_sqnr=10.0), MODEL, calibration=DATA)
+    tight = run_pass(Prune(min_sqnr=25.0), MODEL, calibration=DATA)
+    assert 0 < total_zeros(tight.model) < total_zeros(loose.model)
+    assert loss(tight.model) < 10**-2 < loss(loose.model)
+    assert tight.details["share_that_holds"] < 0.95 == tight.details["share_tried"]
+    capped = run_pass(Prune(min_sqnr=10.0, sparsity=0.2), MODEL, calibration=DATA)
+    assert total_zeros(capped.model) == pytest.approx(0.2 * 1376, abs=1)
+
+
+def test_as_many_zeros_as_accuracy_allows() -> None:
+    seen: list[float] = []
+
+    def drop(candidate: ir.Model) -> float:
+        seen.append(total_zeros(candidate) / 1376)
+        return 0.0 if seen[-1] <= 0.4 else 0.5
+
+    ctx = PassContext(Target(), calibration=DATA, accuracy_drop=drop)
+    found = Prune(max_accuracy_drop=0.01).apply(MODEL.clone(), ctx)
+    assert 0.37 < total_zeros(found.model) / 1376 <= 0.4
+    assert len(seen) == 7
+    with pytest.raises(UsageError, match="needs labelled evaluation data"):
+        run_pass(Prune(max_accuracy_drop=0.01), MODEL, calibration=DATA)
+
+
+def test_where_no_share_holds_nothing_is_touched() -> None:
+    ctx = PassContext(Target(), calibration=DATA, accuracy_drop=lambda _: 1.0)
+    found = Prune(max_accuracy_drop=0.01).apply(MODEL.clone(), ctx)
+    assert found.changed == 0
+    assert [skip.reason for skip in found.skipped] == ["no share of zeros keeps the limits"]
+    assert np.array_equal(weight(found.model, "first"), weight(MODEL, "first"))
+
+
+def test_one_threshold_for_all_layers() -> None:
+    loud = MODEL.clone()
+    replace_weight(loud.graph.initializers["second"], weight(MODEL, "second") * 100)
+    pruned = run_pass(Prune(distribution="global", sparsity=0.3), loud).model
+    assert (weight(pruned, "second") == 0).mean() < 0.02
+    assert total_zeros(pruned) == pytest.approx(0.3 * 1376, abs=1)
+
+
+def test_blocks_are_compared_by_either_norm() -> None:
+    spread, peaked = [3.0, 3.0], [5.0, 0.1]  # the first has the larger sum, the second the larger square
+    matrix = np.array([spread + peaked], np.float32).T
+    model = model_from_text("m (float[N,4] x) => (float[N,1] y) { y = MatMul (x, w) }", w=matrix)
+    by_sum = weight(run_pass(Prune(granularity="block:2", criterion="l1"), model).model, "w").ravel()
+    by_square = weight(run_pass(Prune(granularity="block:2", criterion="magnitude"), model).model, "w").ravel()
+    assert by_sum.tolist() == [3.0, 3.0, 0.0, 0.0]
+    assert by_square.tolist() == pytest.approx([0.0, 0.0, 5.0, 0.1])
+
+
+def test_sparse_kernels_are_foretold() -> None:
+    result = run_pass(Prune(granularity="2:4"), MODEL)
+    (notice, _) = result.details["notices"]
+    assert "TensorRT may run 3 of 3 layers with sparse kernels, 0 of them are large enough" in notice["message"]
+    assert len(run_pass(Prune(), MODEL).details["notices"]) == 1
+
+
+def test_sparse_weights_between_qdq_are_found_to_be_in_vain() -> None:
+    text = """m (float[N,8] x) => (float[N,8] y) {
+        a = DequantizeLinear (w, s, z)  h = MatMul (x, a)  b = DequantizeLinear (v, s, z)  y = MatMul (h, b) }"""
+    dense = np.arange(1, 65, dtype=np.int8).reshape(8, 8)
+    sparse = dense * np.tile([[1], [0], [0], [1]], (2, 8)).astype(np.int8)
+    scale = {"s": np.float32(0.1), "z": np.int8(0)}
+    model = model_from_text(text, w=dense, v=sparse, **scale)
+    assert [node.op_type for node in model.graph] == ["DequantizeLinear", "MatMul"] * 2
+    model.graph.node(3).name = "second_product"
+    assert quantized_in_vain(model) == ["second_product"]

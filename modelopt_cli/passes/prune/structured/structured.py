@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -13,21 +14,22 @@ from pydantic import Field, model_validator
 from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.errors import UsageError
 from modelopt_cli.passes.base import Pass, PassContext, PassResult, Skip
+from modelopt_cli.passes.prune.limits import LimitJudge, Limits, most_that_holds, teachers
 from modelopt_cli.passes.prune.structured.analysis import Dependencies, find_dependencies
-from modelopt_cli.passes.prune.structured.candidates import find_candidates, finer
-from modelopt_cli.passes.prune.structured.cost import Costs
+from modelopt_cli.passes.prune.structured.candidates import find_candidates
 from modelopt_cli.passes.prune.structured.groups import Kind
-from modelopt_cli.passes.prune.structured.plan import Budget, Plan, plan_for
+from modelopt_cli.passes.prune.structured.plan import Budget, Plan
+from modelopt_cli.passes.prune.structured.planner import Planner
 from modelopt_cli.passes.prune.structured.recovery import fits_of, recover
 from modelopt_cli.passes.prune.structured.removal import kept_without, left_of, remove_channels
-from modelopt_cli.passes.prune.structured.survey import Candidate, Saliency, survey
+from modelopt_cli.passes.prune.structured.survey import Candidate, Saliency
 from modelopt_cli.profiling.statistics import LatencyComparison
 from modelopt_cli.profiling.timing import compare_latency
 
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 DEFAULT_SHARE = 0.7
+LEAST_SHARE = 0.3  # of the arithmetic, where only a limit on accuracy says how much goes
 GATE_S = 1.0
-FINER = 4  # where the kernels' multiples do not reach the budget, a quarter of them does not run faster but counts
 
 
 class StructuredPruning(Pass):
@@ -44,6 +46,24 @@ class StructuredPruning(Pass):
     parameters: Annotated[Share | None, Field(description="Parameters that stay, as a share.")] = None
     latency: Annotated[
         Share | None, Field(description="Run time that stays, as a share: measured on this machine, one thread.")
+    ] = None
+    max_accuracy_drop: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            lt=1,
+            description="Remove as much as loses no more accuracy than this on labelled samples (0.01: one point); "
+            "at most to the budget, where one is given.",
+        ),
+    ] = None
+    min_agreement: Annotated[
+        float | None,
+        Field(
+            ge=0, le=1, description="Likewise: share of equal answers to keep, on calibration samples not fitted to."
+        ),
+    ] = None
+    min_sqnr: Annotated[
+        float | None, Field(ge=0, description="Likewise: decibels the outputs keep, on calibration samples.")
     ] = None
     saliency: Annotated[
         Saliency,
@@ -78,7 +98,8 @@ class StructuredPruning(Pass):
         Raises:
             UsageError: No calibration data, or a glob of ``include`` or ``exclude`` matches nothing.
         """
-        data = ctx.need_calibration(self.name).take(self.samples)
+        limits = self._limits()
+        data = teachers(ctx.need_calibration(self.name), limits).take(self.samples)
         found = find_dependencies(model)
         multiple = self.align or ctx.target.channel_block
         candidates, skipped = find_candidates(found, self.kinds(), multiple)
@@ -86,21 +107,45 @@ class StructuredPruning(Pass):
         skipped = [*skipped, *left_out]
         if not candidates:
             return PassResult(model, 0, tuple(skipped), {"groups": {}})
-        sample = dict(next(iter(data)))
-        costs = Costs(model, found, sample)
-        surveyed = survey(model, found.label, candidates, data, self.saliency, ctx.progress)
-        plan = plan_for(model, found, costs, surveyed, self._budget(), sample)
-        if not plan.met and self.align is None and self.latency is None:
-            candidates = finer(candidates, plan.groups, multiple // FINER)
-            surveyed = survey(model, found.label, candidates, data, self.saliency, ctx.progress)
-            plan = plan_for(model, found, costs, surveyed, self._budget(), sample)
-        if not plan.gone:
-            return PassResult(model, 0, tuple(skipped), self._details(plan))
-        return self._pruned(model, found, plan, data, ctx, skipped)
+        planner = Planner(model, found, candidates, data, self.saliency, ctx.progress, None if self.align else multiple)
+        if not limits.any:
+            budget = self._budget()
+            return self._pruned(model, found, planner.plan(budget), data, ctx, skipped, budget)
+        return self._within_limits(model, planner, data, ctx, skipped)
+
+    def _within_limits(
+        self, model: ir.Model, planner: Planner, data: Dataset, ctx: PassContext, skipped: list[Skip]
+    ) -> PassResult:
+        """As small as the limits allow, and no smaller than the budget."""
+        judge, asked = LimitJudge(self._limits(), model, ctx, self.name), self._budget()
+
+        def attempt(cut: float) -> PassResult | None:
+            budget = Budget(asked.kind, 1 - cut)
+            plan = planner.plan(budget)
+            if not plan.gone:
+                return None
+            trial = model.clone()
+            done = self._pruned(trial, find_dependencies(trial), plan, data, ctx, skipped, budget)
+            return done if done.changed and judge.holds(done.model) else None
+
+        best = most_that_holds(attempt, 1 - asked.share)
+        if best is None:
+            return PassResult(model, 0, (*skipped, Skip(self.name, "no cut keeps the limits")), {"groups": {}})
+        cut, done = best
+        return replace(done, details={**done.details, "share_tried": asked.share, "share_that_holds": 1 - cut})
 
     def _pruned(
-        self, model: ir.Model, found: Dependencies, plan: Plan, data: Dataset, ctx: PassContext, skipped: list[Skip]
+        self,
+        model: ir.Model,
+        found: Dependencies,
+        plan: Plan,
+        data: Dataset,
+        ctx: PassContext,
+        skipped: list[Skip],
+        budget: Budget,
     ) -> PassResult:
+        if not plan.gone:
+            return PassResult(model, 0, tuple(skipped), _details(self.name, plan, budget))
         original = model.clone()
         kept = kept_without(found, plan.gone)
         left = left_of(found, kept)
@@ -109,11 +154,11 @@ class StructuredPruning(Pass):
         if timed is not None and timed.ratio_low > 1:
             message = f"{self.name} was undone: the result took {timed.ratio:.2f} of the time"
             notice = {"code": "pass-undone", "message": message, "advice": "a larger cut may pay"}
-            details = {**self._details(plan), "latency_ratio": timed.ratio, "notices": [notice]}
+            details = {**_details(self.name, plan, budget), "latency_ratio": timed.ratio, "notices": [notice]}
             return PassResult(original, 0, (*skipped, Skip(self.name, "undone: the result was slower")), details)
         if self.recover:
             recover(original, model, fits_of(original, model, left), data, ctx.progress)
-        details = self._details(plan)
+        details = _details(self.name, plan, budget)
         if timed is not None:
             details["latency_ratio"] = round(timed.ratio, 3)
         return PassResult(model, changed, tuple(skipped), details)
@@ -124,20 +169,15 @@ class StructuredPruning(Pass):
         return compare_latency(original, model, dict(next(iter(data))), budget_s=self.seconds)
 
     def _budget(self) -> Budget:
+        """What was asked for; with limits alone, as much as they allow."""
         if self.parameters is not None:
             return Budget("parameters", self.parameters)
         if self.latency is not None:
             return Budget("latency", self.latency)
-        return Budget("macs", self.macs or DEFAULT_SHARE)
+        return Budget("macs", self.macs or (LEAST_SHARE if self._limits().any else DEFAULT_SHARE))
 
-    def _details(self, plan: Plan) -> dict[str, Any]:
-        details: dict[str, Any] = {"groups": plan.groups, "macs": plan.macs, "parameters": plan.parameters}
-        if not plan.met:
-            budget = self._budget()
-            reached = f"{plan.reached:.2f} of the {budget.kind}, not {budget.share:g}"
-            message = f"{self.name} reached {reached}: nothing more can leave"
-            details["notices"] = [{"code": "budget-missed", "message": message, "advice": "set a looser budget"}]
-        return details
+    def _limits(self) -> Limits:
+        return Limits(self.max_accuracy_drop, self.min_agreement, self.min_sqnr)
 
     def _selected(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Skip]]:
         names = [name for candidate in candidates for name in candidate.group.producers]
@@ -158,3 +198,12 @@ class StructuredPruning(Pass):
             else:
                 kept.append(candidate)
         return kept, skipped
+
+
+def _details(name: str, plan: Plan, budget: Budget) -> dict[str, Any]:
+    details: dict[str, Any] = {"groups": plan.groups, "macs": plan.macs, "parameters": plan.parameters}
+    if not plan.met:
+        reached = f"{plan.reached:.2f} of the {budget.kind}, not {budget.share:g}"
+        message = f"{name} reached {reached}: nothing more can leave"
+        details["notices"] = [{"code": "budget-missed", "message": message, "advice": "set a looser budget"}]
+    return details

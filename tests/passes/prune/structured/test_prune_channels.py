@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from modelopt_cli.errors import UsageError
 from modelopt_cli.graph.io import load_model, model_bytes
+from modelopt_cli.passes.base import PassContext
 from modelopt_cli.passes.prune.structured.budget import Choice, distribute
 from modelopt_cli.passes.prune.structured.candidates import keep_counts
 from modelopt_cli.passes.prune.structured.elimination import Reader, eliminate
@@ -168,3 +169,25 @@ def test_columns_that_others_make_up_for_leave_first() -> None:
     (level,) = eliminate([Reader(x.T @ x / 400, weights, np.arange(5))], 5, [4])
     assert level.gone[0] in (0, 1, 4)
     assert level.error < 0.01
+
+
+def test_as_small_as_a_limit_on_the_outputs_allows() -> None:
+    model, data = network(), images(48)
+    found = {db: run_pass(PruneChannels(min_sqnr=db, seconds=0), model, calibration=data) for db in (28.0, 35.0)}
+    assert 0 < found[28.0].details["macs"] < found[35.0].details["macs"] < 1
+    fresh = ArrayDataset({"x": np.random.default_rng(9).standard_normal((32, 3, 8, 8)).astype(np.float32)})
+    assert error(model, found[35.0].model, fresh) < 10**-3.3
+    capped = run_pass(PruneChannels(min_sqnr=28.0, macs=0.8, seconds=0), model, calibration=data)
+    assert 0.5 < capped.details["macs"] <= 0.8
+
+
+def test_where_no_cut_keeps_the_limit_nothing_leaves() -> None:
+    model = network()
+    done = PruneChannels(max_accuracy_drop=0.01, seconds=0).apply(
+        model.clone(), PassContext(Target(), calibration=images(), accuracy_drop=lambda _: 1.0)
+    )
+    assert done.changed == 0
+    assert done.skipped[-1].reason == "no cut keeps the limits"
+    assert model_bytes(done.model) == model_bytes(model)
+    with pytest.raises(UsageError, match="needs labelled evaluation data"):
+        run_pass(PruneChannels(max_accuracy_drop=0.01), model, calibration=images())

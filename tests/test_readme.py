@@ -10,14 +10,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import typer
+import yaml
+
+from modelopt_cli.cli.root import app
+from modelopt_cli.data.images import Preprocessing
+from modelopt_cli.recipe.load import parse_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SLOW = {"cookbook.md": pytest.mark.slow}  # a dozen runs, each with its measuring
+# Several runs each, with all their measuring.
+LONG = ("cookbook", "pruning", "quantization", "sensitivity", "structured-pruning", "weight-only")
+SLOW = {f"{name}.md": pytest.mark.slow for name in LONG}
+DATA_PAGE = ROOT / "docs" / "data.md"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RUN = re.MULTILINE | re.DOTALL
+INSTALLED = ("modelopt doctor ",)  # beside `pip install`, which tests do not run
 OTHER_PROVIDER = re.compile(r"--provider (?!cpu)")
 WORD = re.compile(r"[A-Za-z][\w-]+")
+PICTURES = 40  # in the folder of pictures
+OPTIONAL = ("parallel",)  # programs that not every machine has
+# Inline code that is a command of ours: its words may stand for things (MODEL), its flags are real.
+COMMAND = re.compile(r"`modelopt ([^`]+)`")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -32,10 +48,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / "sample_models" / "digits_resnet" / name, path / name)
     shutil.copy(ROOT / "sample_models" / "eval.npz", path / "eval.npz")
     (path / "my-int8.yaml").write_text(blocks(PAGES[0], "yaml")[0])
+    write_pictures(path / "photos", path / "eval.npz")
+    (path / "samples.jsonl").write_text("".join(re.findall(r"`(\{.+?\})`", DATA_PAGE.read_text())) + "\n")
     done = shell("modelopt compress model.onnx --recipe int8 --calib calib.npz --set profile.seconds=0.1", path)
     assert done.returncode == 0, done.stderr  # pages may run in any order, in processes of their own
     (path / "Makefile").write_text(blocks(ROOT / "docs" / "cookbook.md", "make")[0])
     return path
+
+
+def write_pictures(folder: Path, archive: Path) -> None:
+    """Digits as files, with their labels and what makes them inputs again."""
+    from PIL import Image
+
+    folder.mkdir()
+    with np.load(archive) as data:
+        images, labels = data["image"][:PICTURES, 0], data["labels"][:PICTURES]
+    names = [f"{index:03}.png" for index in range(PICTURES)]
+    for name, image in zip(names, images, strict=True):
+        Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(folder / name)
+    rows = (f"{name},{label}\n" for name, label in zip(names, labels, strict=True))
+    (folder / "labels.csv").write_text("file,label\n" + "".join(rows))
+    (folder / "preprocess.yaml").write_text("channels: gray\nrange: 1\n")
 
 
 def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -49,6 +82,8 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_commands_do_what_the_page_shows(page: Path, folder: Path) -> None:
     for block in blocks(page, "console"):
         for command, shown in re.findall(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+            if command.split()[0] in OPTIONAL and shutil.which(command.split()[0]) is None:
+                continue
             done = shell(command, folder)
             if OTHER_PROVIDER.search(command) and done.returncode == 5:
                 assert "has no " in done.stderr  # the same command on a machine without it says what is missing
@@ -59,6 +94,38 @@ def test_commands_do_what_the_page_shows(page: Path, folder: Path) -> None:
                 word = WORD.match(line)
                 if word:
                     assert re.search(rf"^{re.escape(word[0])}\b", done.stdout, re.MULTILINE), f"$ {command}\n{line}"
+
+
+def test_every_command_stands_in_a_block_that_is_run() -> None:
+    """Blocks of another kind, and indented ones, would be read like those that are run, and be true by luck."""
+    kinds = {"console", "make", "python"}  # rules of make are run by console blocks, Python by tests of its own
+    for page in PAGES:
+        text = page.read_text()
+        others = [body for kind, body in re.findall(r"^```(\w*)\n(.*?)^```$", text, RUN) if kind not in kinds]
+        found = [line for body in others for line in body.splitlines() if line.startswith(("modelopt ", "$ "))]
+        found += re.findall(r"^ {4,}modelopt .+$", text, re.MULTILINE)
+        assert [line for line in found if not line.startswith(INSTALLED)] == [], page.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_a_line_of_text_exist(page: Path) -> None:
+    for line in COMMAND.findall(page.read_text().replace("\n", " ")):
+        words = [word.strip(",;") for word in line.split()]
+        command: Any = typer.main.get_command(app)
+        while words and hasattr(command, "commands") and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        known = {name for each in command.params for name in (*each.opts, *each.secondary_opts)} | {"--help", "-h"}
+        assert not hasattr(command, "commands") or not words or words[0].startswith("-"), line
+        assert [word for word in words if word.startswith("-") and len(word) > 1 and word not in known] == [], line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_recipes_on_the_pages_are_recipes(page: Path) -> None:
+    for block in blocks(page, "yaml"):
+        if page == DATA_PAGE:
+            Preprocessing.model_validate(yaml.safe_load(block))
+        else:
+            parse_recipe(block if block.startswith("version") else f"version: 1\nname: part\n{block}", page.name)
 
 
 def test_the_python_example_runs(folder: Path) -> None:
@@ -99,7 +166,6 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_every_command_and_exit_code_is_documented() -> None:
-    from modelopt_cli.cli.root import app
     from modelopt_cli.errors import ExitCode
 
     readme = PAGES[0].read_text()

@@ -67,6 +67,7 @@ class Editor:
     Attributes:
         graph: The graph under the rules; a subgraph of the model is a graph of its own.
         opset: Version of the standard operators in the model.
+        shared: What rules made once for several patterns, under keys of their own.
     """
 
     def __init__(self, graph: ir.Graph, opset: int) -> None:
@@ -74,6 +75,7 @@ class Editor:
         self.opset = opset
         self.touched: list[ir.Node] = []
         self.wishes: set[int] = set()
+        self.shared: dict[object, ir.Value] = {}
         self._protected: set[ir.Node] = set()
         self._shapes: ShapeArithmetic | None = None
 
@@ -92,11 +94,12 @@ class Editor:
         like: ir.Value,
         before: ir.Node,
         attributes: dict[str, object] | None = None,
+        domain: str = "",
     ) -> ir.Value:
         """Insert a node; its output has the type and shape of ``like`` and a name after it."""
-        stem = (like.name or op_type).removesuffix("_output_0")
+        stem = f"{(like.name or op_type).removesuffix('_output_0')}_{op_type}"
         output = edit.add_node(
-            self.graph, before, op_type, inputs, stem=f"{stem}_{op_type}", attributes=attributes, shape=like.shape
+            self.graph, before, op_type, inputs, stem=stem, attributes=attributes, domain=domain, shape=like.shape
         )
         output.type = like.type
         producer = output.producer()

@@ -12,6 +12,7 @@ from modelopt_cli.passes.fuse.rules.factor_residual import FactorResidual
 from modelopt_cli.passes.fuse.rules.fold_affine_after import FoldAffineAfter
 from modelopt_cli.passes.fuse.rules.fold_pad import FoldPad
 from modelopt_cli.passes.fuse.rules.fold_pad_pool import FoldPadPool
+from modelopt_cli.passes.fuse.rules.fuse_attention import FuseAttention
 from modelopt_cli.passes.fuse.rules.hard_sigmoid_to_clip import HardSigmoidToClip
 from modelopt_cli.passes.fuse.rules.inline_if import InlineIf
 from modelopt_cli.passes.fuse.rules.known_integers import KnownIntegers
@@ -36,6 +37,7 @@ from modelopt_cli.passes.fuse.rules.recognise_norm import RecogniseNorm
 from modelopt_cli.passes.fuse.rules.scale_backward import ScaleBackward
 from modelopt_cli.passes.fuse.rules.scale_part_backward import ScalePartBackward
 from modelopt_cli.passes.fuse.rules.static_reshape import StaticReshape
+from modelopt_cli.targets.target import Target
 
 Table = tuple[tuple[AnyRule, ...], ...]
 
@@ -57,10 +59,19 @@ FUSE: Table = (
     *SIMPLIFY,
 )
 
-# What suits onnxruntime's CPU in spelling only: after everything else, which would not know the patterns again.
-FINISH_ON_CPU: Table = ((PartResidual(),),)
+# Last, because no other rule would know the patterns again: operators that onnxruntime alone has, and the spelling
+# that its CPU is fast with.
+CONTRIB: Table = ((FuseAttention(),),)
+SPELLING: Table = ((PartResidual(),),)
 
-ALL: Table = (*FUSE, *FINISH_ON_CPU)
+ALL: Table = (*FUSE, *CONTRIB, *SPELLING)
+
+
+def finishing(target: Target) -> Table:
+    """The rules that come after all others on a target: measured on onnxruntime's CPU, and only for that."""
+    if target.provider != "cpu":
+        return ()
+    return (*CONTRIB, *SPELLING) if target.dialect == "onnxruntime" else SPELLING
 
 
 def rule_names(table: Table) -> list[str]:

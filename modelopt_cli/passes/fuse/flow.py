@@ -1,252 +1,201 @@
-"""Moving a factor or a summand forward, through what it commutes with, into the weights that can take it.
+"""What a factor and a summand may pass, and the edits that let weights and constants take them over.
 
-A move is planned over all paths before anything is edited: either every reader can take it, or it stays.
+A move is planned over all paths before anything is edited: either every path can take the constant, or it stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.graph import edit
-from modelopt_cli.graph import shapes as graph_shapes
-from modelopt_cli.passes.fuse.affine import as_float, channel_vector, read_affine, rounded
+from modelopt_cli.graph.shapes import ShapeArithmetic
+from modelopt_cli.passes.fuse.affine import as_float, rounded
+from modelopt_cli.passes.fuse.axes import ONE, ZERO, Refusal, Vector, after
 from modelopt_cli.passes.fuse.engine import Editor
-from modelopt_cli.passes.fuse.linear import LINEAR_OPS, fits, read_linear, refusal, write
+from modelopt_cli.passes.fuse.linear import Linear, fits, read_linear, refusal, write
+from modelopt_cli.passes.fuse.pattern import STANDARD
 
-CHANNEL_AXIS = 1
-MAX_STEPS = 64  # readers visited by one plan
+MAX_STEPS = 64  # nodes visited by one plan
 
 # f(s x) = s f(x) for s > 0, elementwise or per channel
-HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "PRelu", "MaxPool"})
-# f(s x) = s f(x) for every s that is constant over each channel's pixels
-LINEAR_POOLS = frozenset({"AveragePool", "GlobalAveragePool"})
-# f(s x) = s f(x) for a scalar s, and f(x + o) = f(x) + o for a scalar o: elements are moved or repeated
-MOVES = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Expand", "Tile"})
-
-
-class Refusal(Exception):
-    """A path that cannot take the factor, with the reason."""
+HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "PRelu", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"})
+# f(s x) = s f(x) for every s that is constant over what f joins
+LINEAR_POOLS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Resize", "Pad"})
+# f only moves, drops or repeats elements
+MOVES = frozenset(
+    {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Expand", "Tile", "Slice", "Split"}
+) | {"Gather", "DepthToSpace", "SpaceToDepth"}
+# f(x + o) = f(x) + o beside `MOVES`, where `passes_offset` finds no zeros mixed in
+SHIFTED = (HOMOGENEOUS - {"Relu", "LeakyRelu", "PRelu"}) | (LINEAR_POOLS - {"ReduceSum"})
 
 
 @dataclass(frozen=True)
-class Vector:
-    """float64 numbers along the channel axis (1) of a value of ``rank``; one number for all of it without a rank."""
+class Change:
+    """What a value is multiplied with, and what is then added to it."""
 
-    values: np.ndarray
-    rank: int | None
+    scale: Vector = ONE
+    offset: Vector = ZERO
 
     @property
-    def is_scalar(self) -> bool:
-        """Whether one number stands for all channels."""
-        return self.rank is None
+    def is_neutral(self) -> bool:
+        """Whether nothing changes."""
+        return self.is_offset and self.offset.is_all(0.0)
 
-    def per_channel(self, channels: int, axis: int, rank: int) -> np.ndarray:
-        """One number per channel along ``axis`` of a value of ``rank``.
+    @property
+    def is_offset(self) -> bool:
+        """Whether it is a sum alone."""
+        return self.scale.is_all(1.0)
 
-        Raises:
-            Refusal: The numbers belong to another axis.
-        """
-        if self.is_scalar:
-            return np.full(channels, float(self.values))
-        if axis != CHANNEL_AXIS or rank != self.rank or self.values.size != channels:
-            raise Refusal("the constant varies along another axis")
-        return self.values
+    def after(self, node: ir.Node, out: ir.Value, known: ShapeArithmetic) -> Change:
+        """The change of ``out`` that one of the node's input 0 is; as `axes.after`."""
+        return Change(after(node, self.scale, out, known), after(node, self.offset, out, known))
 
-    def broadcastable(self) -> np.ndarray:
-        """An array that ONNX broadcasts over the value."""
-        return self.values if self.rank is None else self.values.reshape(-1, *(1,) * (self.rank - 2))
-
-
-def as_vector(array: np.ndarray, source: ir.Value) -> Vector | None:
-    """The constant of an affine node as a vector over the channels of ``source``, or None when it varies otherwise."""
-    dims = None if source.shape is None else len(source.shape)
-    if array.size == 1 and (array.ndim == 0 or (dims is not None and array.ndim <= dims)):
-        return Vector(array.reshape(()), None)
-    if dims is None or dims < 2 or source.shape is None:
-        return None
-    channels = source.shape[CHANNEL_AXIS]
-    if not isinstance(channels, int):
-        return None
-    vector = channel_vector(array, dims, CHANNEL_AXIS, channels, 0.0)
-    return None if vector is None else Vector(vector, dims)
+    def each(self, move: Callable[[Vector, float], Vector]) -> Change:
+        """The change with both parts moved; ``move`` is told which number leaves an element as it is."""
+        return Change(move(self.scale, 1.0), move(self.offset, 0.0))
 
 
 @dataclass
 class Plan:
-    """The edits that let every reader of a value take ``scale`` (or ``offset``) over."""
+    """The edits of a move, made together or not at all.
+
+    Attributes:
+        graph: What is edited.
+        edits: In order.
+        steps: Nodes visited so far.
+        changed: The nodes whose weights or constants the edits replace.
+    """
 
     graph: Editor
     edits: list[Callable[[], None]] = field(default_factory=list)
     steps: int = 0
-    planned: set[tuple[ir.Node, int]] = field(default_factory=set)
+    changed: set[ir.Node] = field(default_factory=set)
 
     def commit(self) -> None:
         """Make the edits."""
         for make in self.edits:
             make()
 
-    def scale(self, value: ir.Value, scale: Vector) -> None:
-        """Plan that ``value`` arrives divided by ``scale`` and everything computed from it stays the same.
+    def visit(self, node: ir.Node) -> str:
+        """Count a node that the change reaches; its operator, "" when it is not a standard one.
 
         Raises:
-            Refusal: Some reader cannot make up for it.
+            Refusal: It must stay as it is.
         """
-        for node, index in self._readers(value):
-            self._scale_reader(node, index, scale)
-
-    def offset(self, value: ir.Value, offset: Vector) -> None:
-        """Plan that ``value`` arrives without its ``offset`` and everything computed from it stays the same.
-
-        Raises:
-            Refusal: Some reader cannot make up for it.
-        """
-        for node, index in self._readers(value):
-            self._offset_reader(node, index, offset)
-
-    def _readers(self, value: ir.Value) -> Sequence[tuple[ir.Node, int]]:
-        if value.is_graph_output():
-            raise Refusal("what it computes is an output of the model")
-        readers = [(usage.node, usage.idx) for usage in value.uses()]
-        self.steps += len(readers)
+        self.steps += 1
         if self.steps > MAX_STEPS:
-            raise Refusal("too many nodes read it")
-        for node, index in readers:
-            if self.graph.is_protected(node):
-                raise Refusal(f"{node.op_type} is part of a pattern that the runtime recognises")
-            if node.graph is not self.graph.graph:
-                raise Refusal("a branch of the graph reads it")
-            if any(node is other for other, _ in self.planned):
-                raise Refusal(f"{node.op_type} would be changed twice")
-            self.planned.add((node, index))
-        return readers
+            raise Refusal("too many nodes are between it and the weights")
+        if self.graph.is_protected(node):
+            raise Refusal(f"{node.op_type} is part of a pattern that the runtime recognises")
+        if node.graph is not self.graph.graph:
+            raise Refusal("a branch of the graph reads it")
+        return node.op_type if node.domain in STANDARD else ""
 
-    def _scale_reader(self, node: ir.Node, index: int, scale: Vector) -> None:
-        op = node.op_type if node.domain in ("", "ai.onnx") else ""
-        if op in LINEAR_OPS and index == 0:
-            self._into_weight(node, scale)
-        elif op in HOMOGENEOUS and index == 0:
-            self._through_homogeneous(node, scale)
-        elif op in LINEAR_POOLS or (index == 0 and _passes_elements(node, scale)):
-            self.scale(node.outputs[0], scale)
-        elif op in ("Mul", "Div", "Add", "Sub"):
-            self._through_arithmetic(node, index, scale)
-        elif op == "Concat":
-            self._through_concat(node, index, scale)
-        else:
-            raise Refusal(f"{node.op_type} does not pass a factor on")
+    def linear(self, node: ir.Node, change: Change) -> Linear:
+        """The weights of a node, when the change may be written into them.
 
-    def _into_weight(self, node: ir.Node, scale: Vector) -> None:
+        Raises:
+            Refusal: They are computed, or shared, or changed already.
+        """
         linear = read_linear(node)
         if linear is None:
             raise Refusal(f"{node.op_type} has no constant weight")
-        if (reason := refusal(linear)) is not None:
+        if not change.is_offset and (reason := refusal(linear)) is not None:
             raise Refusal(f"{node.op_type}: {reason}")
-        weight = linear.scaled_input(scale.per_channel(linear.inputs, linear.axis, linear.rank))
-        if not fits(linear, weight, None):
+        self._mark(node)
+        return linear
+
+    def write(self, linear: Linear, weight: np.ndarray | None, bias: np.ndarray | None) -> None:
+        """Plan new weights."""
+        if not fits(linear, weight, bias):
             raise Refusal("the folded weight does not fit its type")
-        self.edits.append(lambda: write(linear, self.graph, weight, None))
+        self.edits.append(partial(write, linear, self.graph, weight, bias))
 
-    def _through_homogeneous(self, node: ir.Node, scale: Vector) -> None:
-        if not np.all(scale.values > 0):
-            raise Refusal(f"only a positive factor passes {node.op_type}")
-        if any(out.uses() for out in node.outputs[1:]):
-            raise Refusal(f"{node.op_type} gives indices too")
-        self.scale(node.outputs[0], scale)
-
-    def _through_arithmetic(self, node: ir.Node, index: int, scale: Vector) -> None:
-        value, other = node.inputs[index], node.inputs[1 - index]
-        constant = as_float(edit.constant(other))
-        assert value is not None
-        if constant is None:
-            self._through_product(node, index, scale)
-        elif node.op_type in ("Add", "Sub"):  # s x + o = s (x + o / s)
-            self._set_constant(node, 1 - index, constant / scale.broadcastable())
-            self.scale(node.outputs[0], scale)
-        elif node.op_type == "Mul" or index == 0:  # (s x) * c = x * (s c), and the end of the way
-            factor = scale.broadcastable() if node.op_type == "Mul" else 1 / scale.broadcastable()
-            self._set_constant(node, 1 - index, constant * factor)
-        else:
-            raise Refusal(f"{node.op_type} divides by it")
-
-    def _through_product(self, node: ir.Node, index: int, scale: Vector) -> None:
-        if node.op_type not in ("Mul", "Div") or (node.op_type == "Div" and index == 1):
-            raise Refusal(f"{node.op_type} joins it with another computed value")
-        if node.inputs[0] is node.inputs[1]:
-            raise Refusal(f"{node.op_type} multiplies it with itself")
-        if not scale.is_scalar and graph_shapes.rank(node.outputs[0]) != scale.rank:
-            raise Refusal("the product may have more dimensions")
-        self.scale(node.outputs[0], scale)
-
-    def _through_concat(self, node: ir.Node, index: int, scale: Vector) -> None:
-        rank = graph_shapes.rank(node.outputs[0])
-        sizes = [None if v is None or v.shape is None else v.shape[CHANNEL_AXIS] for v in node.inputs]
-        if rank is None or node.attributes.get_int("axis", 0) not in (CHANNEL_AXIS, CHANNEL_AXIS - rank):
-            raise Refusal(f"{node.op_type} does not join channels")
-        counts = [size for size in sizes if isinstance(size, int)]
-        if len(counts) < len(sizes):
-            raise Refusal(f"how many channels {node.op_type} joins is not known")
-        parts = [np.ones(count) for count in counts]
-        parts[index] = scale.per_channel(counts[index], CHANNEL_AXIS, rank)
-        self.scale(node.outputs[0], Vector(np.concatenate(parts), rank))
-
-    def _set_constant(self, node: ir.Node, index: int, array: np.ndarray) -> None:
-        old = edit.constant(node.inputs[index])
+    def set_constant(self, node: ir.Node, index: int, array: np.ndarray) -> None:
+        """Plan a new constant beside a value that is not changed in shape by it."""
+        old, other = edit.constant(node.inputs[index]), node.inputs[1 - index]
         assert old is not None
         if (new := rounded(array, old.dtype)) is None:
             raise Refusal("the new constant does not fit its type")
-        value, source = node.inputs[index], node.inputs[1 - index]
-        if new.size > 1 and new.shape != old.shape and (source is None or source.shape is None):
+        if new.size > 1 and new.shape != old.shape and (other is None or other.shape is None):
             raise Refusal("the shape of the other operand is not known")
+        self._mark(node)
+        value = node.inputs[index]
         name = value.name if value is not None and value.name else "constant"
         self.edits.append(lambda: self.graph.set_input(node, index, self.graph.weight(new, name)))
 
-    def _offset_reader(self, node: ir.Node, index: int, offset: Vector) -> None:
-        op = node.op_type if node.domain in ("", "ai.onnx") else ""
-        if op in LINEAR_OPS and index == 0:
-            self._into_bias(node, offset)
-        elif (op in MOVES and index == 0 and offset.is_scalar) or op in ("GlobalAveragePool", "MaxPool"):
-            if any(out.uses() for out in node.outputs[1:]):
-                raise Refusal(f"{op} gives indices too")
-            self.offset(node.outputs[0], offset)
-        elif op in ("Add", "Sub") and (affine := read_affine(node)) is not None and affine.scale is None:
-            constant = as_float(edit.constant(node.inputs[1 - index]))
-            assert constant is not None
-            added = offset.broadcastable() if op == "Add" else -offset.broadcastable()
-            self._set_constant(node, 1 - index, constant + added)
-        else:
-            raise Refusal(f"{node.op_type} does not pass a summand on")
-
-    def _into_bias(self, node: ir.Node, offset: Vector) -> None:
-        linear = read_linear(node)
-        if linear is None:
-            raise Refusal(f"{node.op_type} has no constant weight")
-        if linear.pads():
-            raise Refusal(f"{node.op_type} pads with zeros, which the offset would not reach")
-        bias = linear.offset_input(offset.per_channel(linear.inputs, linear.axis, linear.rank))
-        if linear.takes_bias:
-            if not fits(linear, None, bias):
-                raise Refusal("the new bias does not fit its type")
-            self.edits.append(lambda: write(linear, self.graph, None, bias))
-        else:
-            self._into_following_add(node, bias, linear.rank)
-
-    def _into_following_add(self, node: ir.Node, bias: np.ndarray, rank: int) -> None:
-        affine = read_affine(edit.only_reader(node.outputs[0]))
-        if affine is None or affine.node.op_type != "Add" or affine.offset is None:
-            raise Refusal(f"{node.op_type} has no bias to take the offset")
-        constant = channel_vector(affine.offset, rank, rank - 1, bias.size, 0.0)
-        if constant is None:
-            raise Refusal(f"what is added after {node.op_type} is not one number per output")
-        index = 1 if affine.node.inputs[0] is node.outputs[0] else 0
-        self._set_constant(affine.node, index, constant + bias)
+    def _mark(self, node: ir.Node) -> None:
+        if node in self.changed:
+            raise Refusal(f"{node.op_type} would be changed twice")
+        self.changed.add(node)
 
 
-def _passes_elements(node: ir.Node, scale: Vector) -> bool:
-    """Whether the node only moves, repeats or interpolates elements, without mixing those of different factors."""
-    if node.op_type == "Resize":  # per channel, and linear unless it extrapolates with a constant of its own
-        return node.attributes.get_string("coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize"
-    return node.op_type in MOVES and scale.is_scalar
+def constant_operand(node: ir.Node) -> tuple[int, np.ndarray] | None:
+    """Position and numbers of the float constant of an arithmetic node with one, or None."""
+    for index in (1, 0):
+        array = as_float(edit.constant(node.inputs[index]))
+        if array is not None:
+            return index, array
+    return None
+
+
+def check_passes(node: ir.Node, op: str, change: Change) -> None:
+    """Whether the node, of one input and of `HOMOGENEOUS`, `LINEAR_POOLS` or `MOVES`, passes a change on.
+
+    Raises:
+        Refusal: It does not.
+    """
+    if op not in HOMOGENEOUS | LINEAR_POOLS | MOVES:
+        raise Refusal(f"{node.op_type} does not pass a factor on")
+    if op in HOMOGENEOUS and not np.all(change.scale.values > 0):
+        raise Refusal(f"only a positive factor passes {op}")
+    if op != "Split" and any(out.uses() or out.is_graph_output() for out in node.outputs[1:]):
+        raise Refusal(f"{op} gives indices too")
+    if op == "Resize" and _extrapolates(node):
+        raise Refusal("Resize extrapolates with a number of its own")
+    if op == "Pad" and not _fills_with_zero(node):
+        raise Refusal("Pad fills with a number of its own")
+    if not change.offset.is_all(0.0):
+        if op not in SHIFTED | MOVES:
+            raise Refusal(f"{op} does not pass a summand on")
+        if _mixes_zeros(node, op):
+            raise Refusal(f"{op} pads with zeros, which the offset would not reach")
+
+
+def aligned(vector: Vector, value: ir.Value | None, other: ir.Value | None) -> Vector:
+    """Numbers along an axis of ``value`` as numbers along one of ``other``, which broadcasting aligns at the end.
+
+    Raises:
+        Refusal: The ranks are not known, or there is no such axis.
+    """
+    if vector.is_scalar:
+        return vector
+    if value is None or other is None or value.shape is None or other.shape is None:
+        raise Refusal("the ranks of a product are not known")
+    axis = vector.axis + len(other.shape) - len(value.shape)
+    if axis < 0 or other.shape[axis] != vector.values.size:
+        raise Refusal("an operand is repeated along the axis along which the constant varies")
+    return vector.on(axis, len(other.shape))
+
+
+def _extrapolates(node: ir.Node) -> bool:
+    return node.attributes.get_string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
+
+
+def _fills_with_zero(node: ir.Node) -> bool:
+    if node.attributes.get_string("mode", "constant") != "constant":
+        return True  # with elements of its input
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    return (node.attributes.get_float("value", 0.0) if value is None else edit.scalar(value)) == 0.0
+
+
+def _mixes_zeros(node: ir.Node, op: str) -> bool:
+    if op == "Pad":
+        return node.attributes.get_string("mode", "constant") == "constant"
+    padded = any(node.attributes.get_ints("pads", ())) or node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET"
+    return op == "AveragePool" and padded and node.attributes.get_int("count_include_pad", 0) == 1

@@ -1,4 +1,4 @@
-"""A constant factor or summand moves forward into the weights that follow."""
+"""A constant factor and summand move forward into the weights that follow."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from modelopt_cli.passes.fuse.affine import AFFINE_OPS, read_affine
+from modelopt_cli.passes.fuse.axes import ONE, ZERO, Refusal, as_vector
 from modelopt_cli.passes.fuse.engine import Editor, Rule
-from modelopt_cli.passes.fuse.flow import Plan, Refusal, as_vector
+from modelopt_cli.passes.fuse.flow import Change
+from modelopt_cli.passes.fuse.forward import Forward
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Found:
 
     node: ir.Node
     source: ir.Value
-    plan: Plan
+    plan: Forward
     reason: str | None
 
 
@@ -35,18 +37,12 @@ class MoveAffineForward(Rule[Found]):
         affine = read_affine(node)
         if affine is None:
             return None
-        plan = Plan(graph)
-        scale = None if affine.scale is None else as_vector(affine.scale, affine.source)
-        offset = None if affine.offset is None else as_vector(affine.offset, affine.source)
-        if (scale is None) != (affine.scale is None) or (offset is None) != (affine.offset is None):
+        scale, offset = as_vector(affine.scale, affine.source, ONE), as_vector(affine.offset, affine.source, ZERO)
+        if scale is None or offset is None:
             return None
-        if scale is not None and offset is not None:
-            return None
+        plan = Forward(graph)
         try:
-            if scale is not None:
-                plan.scale(node.outputs[0], scale)
-            if offset is not None:
-                plan.offset(node.outputs[0], offset)
+            plan.move(node.outputs[0], Change(scale, offset))
         except Refusal as refusal:
             return Found(node, affine.source, plan, str(refusal))
         return Found(node, affine.source, plan, None)

@@ -18,6 +18,7 @@ from modelopt_cli.passes.fuse.rules.inline_if import InlineIf
 from modelopt_cli.passes.fuse.rules.known_integers import KnownIntegers
 from modelopt_cli.passes.fuse.rules.matmul_to_gemm import MatMulToGemm
 from modelopt_cli.passes.fuse.rules.merge_affine import MergeAffine
+from modelopt_cli.passes.fuse.rules.merge_batch_norm import MergeBatchNorm
 from modelopt_cli.passes.fuse.rules.merge_branches import MergeBranches
 from modelopt_cli.passes.fuse.rules.merge_casts import MergeCasts
 from modelopt_cli.passes.fuse.rules.merge_clips import MergeClips
@@ -26,15 +27,16 @@ from modelopt_cli.passes.fuse.rules.merge_linear import MergeLinear
 from modelopt_cli.passes.fuse.rules.merge_reshapes import MergeReshapes
 from modelopt_cli.passes.fuse.rules.merge_slices import MergeSlices, SliceToGather
 from modelopt_cli.passes.fuse.rules.merge_transposes import MergeTransposes
+from modelopt_cli.passes.fuse.rules.move_affine_backward import MoveAffineBackward
 from modelopt_cli.passes.fuse.rules.move_affine_forward import MoveAffineForward
 from modelopt_cli.passes.fuse.rules.part_residual import PartResidual
+from modelopt_cli.passes.fuse.rules.pool_first import PoolFirst
 from modelopt_cli.passes.fuse.rules.recognise_gelu import RecogniseGelu
 from modelopt_cli.passes.fuse.rules.recognise_hard_sigmoid import RecogniseHardSigmoid
 from modelopt_cli.passes.fuse.rules.recognise_hard_swish import RecogniseHardSwish
 from modelopt_cli.passes.fuse.rules.recognise_leaky_relu import RecogniseLeakyRelu
 from modelopt_cli.passes.fuse.rules.recognise_mish import RecogniseMish
 from modelopt_cli.passes.fuse.rules.recognise_norm import RecogniseNorm
-from modelopt_cli.passes.fuse.rules.scale_backward import ScaleBackward
 from modelopt_cli.passes.fuse.rules.scale_part_backward import ScalePartBackward
 from modelopt_cli.passes.fuse.rules.static_reshape import StaticReshape
 from modelopt_cli.targets.target import Target
@@ -53,9 +55,9 @@ FUSE: Table = (
         *(RecogniseLeakyRelu(), MergeClips()),
     ),
     (FoldPad(), FoldPadPool(), FoldAffineAfter(), MergeAffine()),
-    (MergeBranches(), MergeLinear()),
+    (PoolFirst(), MergeBranches(), MergeLinear()),
     (HardSigmoidToClip(), MergeGatedResidual(), FactorResidual()),
-    (MoveAffineForward(), ScaleBackward(), ScalePartBackward(), MatMulToGemm()),
+    (MoveAffineForward(), MoveAffineBackward(), ScalePartBackward(), MergeBatchNorm(), MatMulToGemm()),
     *SIMPLIFY,
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
@@ -24,6 +24,7 @@ class ModelStats:
         ops: Count by operator type, most frequent first.
         opset: Version of the default domain.
         weight_bytes_by_dtype: ``{"float32": ..., "int8": ...}``.
+        compressed_bytes: Of the file, by method (``gzip``, ``zstd``); empty where nothing was pruned.
     """
 
     file_bytes: int
@@ -34,6 +35,7 @@ class ModelStats:
     opset: int
     ir_version: int
     weight_bytes_by_dtype: dict[str, int]
+    compressed_bytes: dict[str, int] = field(default_factory=dict)
 
     @property
     def sparsity(self) -> float:
@@ -100,8 +102,8 @@ _WEIGHT_TYPES = frozenset(
 )
 
 
-def model_stats(model: ir.Model, file_bytes: int) -> ModelStats:
-    """Count parameters, zeros, nodes and bytes; ``file_bytes`` is what the caller measured on disk.
+def model_stats(model: ir.Model, file_bytes: int, compressed: Mapping[str, int] | None = None) -> ModelStats:
+    """Count parameters, zeros, nodes and bytes; ``file_bytes`` and ``compressed`` are what the caller measured.
 
     A parameter is an element of a constant (initializer or Constant node) of a floating or quantized type that at
     least one operator reads as data, or nobody reads: scales, zero points, bounds, pads and sizes are settings.
@@ -123,6 +125,7 @@ def model_stats(model: ir.Model, file_bytes: int) -> ModelStats:
         opset=model.opset_imports.get("", 0),
         ir_version=model.ir_version or 0,
         weight_bytes_by_dtype=dict(sizes.most_common()),
+        compressed_bytes=dict(compressed or {}),
     )
 
 

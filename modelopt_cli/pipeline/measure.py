@@ -11,7 +11,8 @@ import onnx_ir as ir
 from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.data.synthetic import RandomDataset
 from modelopt_cli.evaluation.compare import compare
-from modelopt_cli.graph.io import SourceModel, weight_bytes
+from modelopt_cli.graph.compressed import compressed_bytes
+from modelopt_cli.graph.io import SourceModel, model_bytes, weight_bytes
 from modelopt_cli.profiling.audit import Audit, audit
 from modelopt_cli.profiling.feeds import Feeds
 from modelopt_cli.profiling.statistics import LatencyComparison
@@ -55,6 +56,15 @@ class Subject:
     def result_bytes(self) -> int:
         """File bytes of the result."""
         return len(self.content) if self.content is not None else weight_bytes(self.model)
+
+
+def measure_compressed(subject: Subject) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes of original and result once compressed, by method; nothing for models of several files or above 2 GB."""
+    source = subject.source
+    if subject.content is None or source.uses_external_data:
+        return {}, {}
+    original = source.path if source.path is not None else model_bytes(source.model)
+    return compressed_bytes(original), compressed_bytes(subject.content)
 
 
 def measure_latency(

@@ -23,7 +23,7 @@ from modelopt_cli.pipeline.check import check_result
 from modelopt_cli.pipeline.gates import check_gates, check_measurable
 from modelopt_cli.pipeline.lock import check_inputs
 from modelopt_cli.pipeline.lock import check_result as check_locked
-from modelopt_cli.pipeline.measure import Subject, measure_audit, measure_fidelity, measure_latency
+from modelopt_cli.pipeline.measure import Subject, measure_audit, measure_compressed, measure_fidelity, measure_latency
 from modelopt_cli.pipeline.memory import release_memory
 from modelopt_cli.pipeline.options import CompressOptions
 from modelopt_cli.pipeline.plan import decisions, recipe_digest, replay, target_of
@@ -124,13 +124,15 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
     subject = Subject(source, done.model, content, feeds, target)
     threads = options.threads or recipe.profile.threads
     budget_s = options.budget_s or recipe.profile.seconds
+    pruned = any(step.family == "prune" for step in passes)
+    zipped = measure_compressed(subject) if pruned else ({}, {})
     report = RunReport(
         model=source.label,
         output=None,
         recipe=recipe.resolved(),
         steps=done.steps,
-        original=model_stats(source.model, source.file_bytes),
-        result=model_stats(done.model, subject.result_bytes),
+        original=model_stats(source.model, source.file_bytes, zipped[0]),
+        result=model_stats(done.model, subject.result_bytes, zipped[1]),
         environment=environment(target),
         hashes=hashes,
         latency=measure_latency(subject, providers, threads, budget_s) if options.profile else (),

@@ -90,9 +90,12 @@ def _rows(report: RunReport) -> Iterator[Row]:
 def _size_rows(original: ModelStats, result: ModelStats) -> Iterator[Row]:
     ratio = result.file_bytes / max(original.file_bytes, 1)
     yield Row("file", format_bytes(original.file_bytes), format_bytes(result.file_bytes), format_size(ratio))
+    for method, after in result.compressed_bytes.items():
+        if before := original.compressed_bytes.get(method):
+            yield Row(f"file, {method}", format_bytes(before), format_bytes(after), format_size(after / before))
     yield _count_row("parameters", original.parameters, result.parameters)
-    before, after = 1 - original.sparsity, 1 - result.sparsity
-    yield Row("non-zero", format_percent(before), format_percent(after), format_points(after - before))
+    live, left = 1 - original.sparsity, 1 - result.sparsity
+    yield Row("non-zero", format_percent(live), format_percent(left), format_points(left - live))
     yield _count_row("nodes", original.nodes, result.nodes)
 
 

@@ -58,3 +58,39 @@ def test_the_table_says_what_all_groups_cost(files):
 
 def test_a_missing_calibration_file_is_a_usage_error(files):
     assert run(files[0], "--calib", "absent.npz").exit_code in (2, 3)
+
+
+def test_each_layer_loses_more_with_more_zeros(files):
+    found = json.loads(run(files[0], "--calib", files[1], "--prune", "--json", "--levels", "0.9/0.5").stdout)
+    assert found["levels"] == [0.5, 0.9]
+    assert sorted(row["op"] for row in found["layers"]) == ["Conv", "Conv"]
+    for row in found["layers"]:
+        few, many = row["levels"]
+        assert few["layer_error"] < many["layer_error"] < 1
+        assert few["sqnr_db"] > many["sqnr_db"]
+        assert few["accuracy"] is None
+    noise = [row["levels"][-1]["sqnr_db"] for row in found["layers"]]
+    assert noise == sorted(noise)
+    assert (found["skipped"], found["not_measured"]) == ([], 0)
+
+
+def test_the_table_of_layers(files):
+    result = run(files[0], "--calib", files[1], "--prune")
+    assert result.exit_code == 0
+    assert "70 % zeros" in result.stdout
+    assert result.stdout.count(" dB") == 6
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--levels", "0.5"], "add --prune"),
+        (["--prune", "--levels", "half"], "is not a list of shares"),
+        (["--prune", "--levels", "1.5"], "lies between 0 and 1"),
+        (["--prune", "--samples", "2"], "too few"),
+    ],
+)
+def test_levels_that_make_no_sense(files, flags, said, cli):
+    done = cli("sensitivity", files[0], "--calib", files[1], *flags)
+    assert done.code == 2
+    assert said in done.err

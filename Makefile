@@ -8,10 +8,10 @@ DEMO := demo-out
 PYTEST := $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint check bench foreign clean
+.PHONY: help setup demo test test-all test-providers lint check bench foreign clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Create .venv and install modelopt with its development tools
 
@@ -34,6 +34,20 @@ test: $(READY) ## Run the fast tests (under 5 minutes)
 
 test-all: $(READY) ## Run every test, the slow ones too
 	$(PYTEST)
+
+# Each wheel of onnxruntime overwrites the files of the others: an environment of its own for each.
+PROVIDERS := .venv-providers
+PLUGINS := onnxruntime-ggml onnxruntime-ep-openvino
+
+$(PROVIDERS)/%/.ready: pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(@D)/bin/python -m pip install --quiet -e ".[$(if $(filter plugin,$*),cpu,$*)]" "pytest>=8" \
+	  $(if $(filter plugin,$*),$(PLUGINS))
+	@touch $@
+
+test-providers: $(foreach each,gpu openvino plugin,$(PROVIDERS)/$(each)/.ready) ## Test with other wheels of onnxruntime (1.5 GB of them)
+	for each in gpu openvino plugin; do $(PROVIDERS)/$$each/bin/python -m pytest tests/providers || exit 1; done
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

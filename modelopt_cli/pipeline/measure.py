@@ -116,6 +116,6 @@ def measure_fidelity(
     return Fidelity(data.source, found.samples, found.agreement, found.accuracy, data.source == RandomDataset.source)
 
 
-def measure_audit(subject: Subject) -> Audit:
-    """What the target runs of the result as integer kernels."""
+def measure_audit(subject: Subject) -> Audit | None:
+    """What the target runs of the result as integer kernels; None where it does not tell."""
     return audit(subject.result, subject.original, subject.feeds.arrays, subject.target)

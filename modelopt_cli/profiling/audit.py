@@ -30,6 +30,7 @@ INTEGER_KERNELS = frozenset(
     }
 )
 _QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_NODE_BY_NODE = ("CPUExecutionProvider", "CUDAExecutionProvider")  # others compile their part and run it as one node
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Audit:
     macs_result: int = 0
 
 
-def audit(model: Model, original: Model, feeds: Mapping[str, np.ndarray], target: Target) -> Audit:
+def audit(model: Model, original: Model, feeds: Mapping[str, np.ndarray], target: Target) -> Audit | None:
     """Run both models once under the profiler and say where the result's multiply-accumulates went.
 
     Args:
@@ -61,6 +62,9 @@ def audit(model: Model, original: Model, feeds: Mapping[str, np.ndarray], target
         original: What it was made from.
         feeds: One batch of inputs by name; multiply-accumulates are counted for its shapes.
         target: Provider to ask; its instruction set is that of this machine.
+
+    Returns:
+        None for a provider that compiles what it takes: which kernels it chose is not told.
 
     Raises:
         ModelError: The runtime cannot load or run one of them.
@@ -70,6 +74,8 @@ def audit(model: Model, original: Model, feeds: Mapping[str, np.ndarray], target
     # counted from: packed weights lose their shape, and blocked (NCHWc) ones are padded.
     plain = {"session.disable_prepacking": "1", "optimization.disable_specified_optimizers": "NchwcTransformer"}
     ran = trace(model, feeds, provider=target.provider, config=plain)
+    if any(run.provider and run.provider not in _NODE_BY_NODE for run in ran):
+        return None
     before = trace(original, feeds, config=plain, optimize="off")
     equations = _equations(original)
     macs_original = sum(_macs(run, equations) for run in before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import os
 import re
@@ -20,7 +19,8 @@ import onnx_ir as ir
 
 from modelopt_cli.errors import ModelError, ProviderError, UsageError
 from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, model_bytes, save_model, weight_bytes
-from modelopt_cli.profiling.providers import ProviderSpec, install_hint, parse_provider, plugin_devices, usable_names
+from modelopt_cli.profiling.libraries import missing_library, preload, repair_hint
+from modelopt_cli.profiling.providers import ProviderSpec, parse_provider, plugin_devices, usable_names
 
 Model = Path | bytes | ir.Model
 Optimize = Literal["all", "extended", "basic", "off"]
@@ -79,6 +79,7 @@ def runtime() -> ModuleType:
     try:
         module = importlib.import_module("onnxruntime")
         module.InferenceSession  # noqa: B018  wheels of two flavours that overwrote each other leave an empty package
+        module.set_default_logger_severity(4)  # it writes to stderr what we say in one line
     except (ImportError, AttributeError) as error:
         raise UsageError(f"onnxruntime cannot be imported: {error}", hint='pip install "modelopt-cli[cpu]"') from error
     return module
@@ -150,8 +151,9 @@ def open_session(
     else:
         names = usable_names(spec, ort)
         wanted = names[0]
+        preload(wanted, ort)
         session = _load(ort, model, options, [(wanted, dict(_with_threads(spec, threads))), *names[1:]])
-    _check_placement(session, spec.word, wanted)
+    _check_placement(session, wanted)
     return session
 
 
@@ -250,6 +252,8 @@ def _load(ort: ModuleType, model: Model, options: Any, providers: Sequence[Any] 
         try:
             session: Session = ort.InferenceSession(content, options, providers=providers, enable_fallback=0)
         except runtime_errors() as error:
+            if providers is not None and (missing := missing_library(providers[0][0], ort)):
+                raise _not_loaded(providers[0][0], missing) from error
             if "CreateExecutionProvider" in str(error):
                 raise ProviderError(f"cannot be set up: {one_line(error)}", where="--provider") from error
             raise _load_error(error, where, ort.__version__) from error
@@ -277,22 +281,16 @@ def _load_error(error: Exception, where: str, version: str) -> ModelError:
     return ModelError(f"onnxruntime {version} cannot load it: {one_line(error)}", where=where)
 
 
-def _check_placement(session: Session, word: str, wanted: str) -> None:
+def _check_placement(session: Session, wanted: str) -> None:
     if wanted not in session.get_providers():
-        raise ProviderError(f"{wanted} could not be loaded: {_missing_library(wanted)}", hint=install_hint(word))
+        if missing := missing_library(wanted, runtime()):
+            raise _not_loaded(wanted, missing)
+        raise ProviderError(f"{wanted} could not be set up: no such device here", hint="its driver, or another device")
     shares = placement(session)
     if shares.get(wanted, 0.0) == 0.0:
         took = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         raise ProviderError(f"{wanted} took none of the nodes ({took})", hint="profile it on the provider that did")
 
 
-def _missing_library(provider: str) -> str:
-    """The loader's own words: the runtime only logs them, and then silently goes on with the CPU."""
-    folder = Path(str(runtime().__file__)).parent / "capi"
-    stem = provider.removesuffix("ExecutionProvider").lower()
-    try:
-        for name in ("shared", stem):
-            ctypes.CDLL(str(folder / f"libonnxruntime_providers_{name}.so"), mode=ctypes.RTLD_GLOBAL)
-    except OSError as error:
-        return str(error)
-    return "its library loads, but no device answers"
+def _not_loaded(provider: str, missing: str) -> ProviderError:
+    return ProviderError(f"{provider} could not be loaded: {missing}", hint=repair_hint(provider, missing))

@@ -12,17 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
-import onnx_ir as ir
 
 from modelopt_cli.errors import ModelError, ProviderError, UsageError
-from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, model_bytes, save_model, weight_bytes
 from modelopt_cli.profiling.libraries import missing_library, preload, repair_hint
 from modelopt_cli.profiling.providers import ProviderSpec, parse_provider, plugin_devices, usable_names
 
-Model = Path | bytes | ir.Model
+if TYPE_CHECKING:
+    import onnx_ir as ir  # imported when a graph has to be handled: it is half of the start of a process that has none
+
+Model: TypeAlias = "Path | bytes | ir.Model"
 Optimize = Literal["all", "extended", "basic", "off"]
 
 _LEVELS: Mapping[Optimize, str] = {
@@ -206,9 +207,12 @@ def unknown_config_keys(keys: Iterable[str]) -> list[str]:
 @contextlib.contextmanager
 def loadable(model: Model) -> Iterator[Path | bytes]:
     """A model as the runtime takes it; a graph too large for bytes goes through a temporary file."""
-    if not isinstance(model, ir.Model):
+    if isinstance(model, Path | bytes):
         yield model
-    elif weight_bytes(model) <= EXTERNAL_DATA_ABOVE_BYTES:
+        return
+    from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, model_bytes, save_model, weight_bytes
+
+    if weight_bytes(model) <= EXTERNAL_DATA_ABOVE_BYTES:
         yield model_bytes(model)
     else:
         # A mapped weight file outlives its name on POSIX; elsewhere the leftover is not our failure.
@@ -242,6 +246,10 @@ def _with_threads(spec: ProviderSpec, threads: int) -> Mapping[str, str]:
 def _is_large(model: Model) -> bool:
     if isinstance(model, bytes):
         return False  # a protobuf in memory is below 2 GB, and so is what is made of it
+    import onnx_ir as ir
+
+    from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, weight_bytes
+
     return weight_bytes(ir.load(model) if isinstance(model, Path) else model) > EXTERNAL_DATA_ABOVE_BYTES
 
 

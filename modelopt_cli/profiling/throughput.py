@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from modelopt_cli.errors import UsageError
 from modelopt_cli.profiling.conditions import between, snapshot
 from modelopt_cli.profiling.session import Model, Session, loadable, run
-from modelopt_cli.profiling.timing import Feeds, Setting
+from modelopt_cli.profiling.timing import Setting
+from modelopt_cli.profiling.track import Feeds
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Latency of models timed in alternation: the machine's moods hit all of them alike, and so cancel in the ratio.
 
-One thread on the CPU is timed by its own CPU clock too: wall time less what other processes took of it. On two cores
-with a load of five, a copy made 5 % slower was found in 8 of 8 runs by that clock and in 1 of 8 by the wall's.
+One thread on the CPU is timed by its own CPU clock too: wall time less what other processes took of it. What they do to
+caches and to the processor itself stays in it, so a round counts its fastest run, and sessions are rebuilt often: each
+pair has its own luck (see `Track.add_round`, `ratio_interval`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +19,21 @@ from modelopt_cli.errors import UsageError
 from modelopt_cli.profiling.bound import BoundSession
 from modelopt_cli.profiling.conditions import Conditions, Finding, between, findings, snapshot
 from modelopt_cli.profiling.session import Model, Session, loadable, open_session, run
-from modelopt_cli.profiling.statistics import Interval, Latency, LatencyComparison, ratio_interval, summarize
+from modelopt_cli.profiling.statistics import Latency, LatencyComparison, ratio_interval
+from modelopt_cli.profiling.track import Block, Feeds, Track, time_blocks, time_runs
 
 BUDGET_S = 4.0
 REBUILDS = 4
-MAX_REBUILDS = 12
+MAX_REBUILDS = 20
 LOAD_SHARE = 0.25  # more rebuilds than asked for, while loading them takes no more than this share of the budget
-SLOT_S = 0.005  # a fast model runs several times in a row: shorter slots would time what the other left in the caches
+MIN_ROUNDS = 4  # of each rebuild, before there are more rebuilds
+SLOT_S = 0.002  # a fast model runs several times in a row: single runs would time what the other left in the caches
+LONG_RUN_S = 0.01  # from here on a run fills the caches by itself, and has its turn alone
 WARM_BLOCK = 3
 WARM_GAIN = 0.02  # warm enough when a block of runs is no longer this much faster than the one before
 WARM_SHARE = 0.2  # of the time of a rebuild, at most
-STOLEN_SLOT = 0.02  # a slot that lost more than this share of its time to other processes tells nothing of the model
-MIN_CLEAN_RUNS = 10  # with fewer undisturbed runs, percentiles are taken of all
 CLOCK_RESOLUTION_S = 1e-6  # a coarser CPU clock (Windows: 16 ms) is of no use here
 UNTIL_LIMIT_S = 60.0  # an interval that will not narrow in this time will not narrow
-
-Feeds = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -101,57 +101,6 @@ class Measurement:
     rebuilds: int
 
 
-@dataclass
-class _Track:
-    """What was timed of one candidate.
-
-    Attributes:
-        rounds_ms: One figure for each round, by rebuild.
-        runs_ms: Wall time of every run.
-        clean_ms: Those of slots that no other process disturbed.
-        wall_ms: All slots together.
-        busy_ms: The part of it in which this thread ran; the same where only the wall clock tells.
-    """
-
-    rounds_ms: list[list[float]] = field(default_factory=list)
-    runs_ms: list[float] = field(default_factory=list)
-    clean_ms: list[float] = field(default_factory=list)
-    wall_ms: float = 0.0
-    busy_ms: float = 0.0
-
-    def add_slot(self, times_ms: list[float], busy_ms: float | None) -> float:
-        """Keep the runs of one slot; returns its milliseconds per run."""
-        wall = sum(times_ms)
-        busy = wall if busy_ms is None else min(busy_ms, wall)
-        self.wall_ms, self.busy_ms = self.wall_ms + wall, self.busy_ms + busy
-        self.runs_ms.extend(times_ms)
-        if wall - busy <= STOLEN_SLOT * wall:
-            self.clean_ms.extend(times_ms)
-        return float(np.median(times_ms)) if busy_ms is None else busy / len(times_ms)
-
-    def summary(self) -> Latency:
-        """Single runs, undisturbed ones where there are enough."""
-        return summarize(self.clean_ms if len(self.clean_ms) >= MIN_CLEAN_RUNS else self.runs_ms)
-
-    def latency(self) -> Latency:
-        """`summary` with the interval of the median."""
-        latency = self.summary()
-        of_rounds = self.interval()
-        scale = latency.median_ms / of_rounds.value  # the rounds may be by another clock: take the width of it alone
-        return replace(latency, low_ms=of_rounds.low * scale, high_ms=of_rounds.high * scale)
-
-    def interval(self) -> Interval:
-        """Milliseconds of a round, with the interval over rebuilds."""
-        return ratio_interval(self.rounds_ms)
-
-    def slowdown(self) -> float:
-        """How much longer the last third of the runs took than the first; 0 with too few to tell."""
-        third = len(self.runs_ms) // 3
-        if third < MIN_CLEAN_RUNS:
-            return 0.0
-        return float(np.median(self.runs_ms[-third:]) / np.median(self.runs_ms[:third])) - 1.0
-
-
 def compare_latency(
     original: Model,
     result: Model,
@@ -180,8 +129,9 @@ def compare_many(
 ) -> list[LatencyComparison]:
     """Time candidates against one baseline, all in the same rounds, each in a session of its own.
 
-    A round runs everybody in a random order and then in the reverse one (A B B A), so that a machine that slowly speeds
-    up or down favours nobody. Sessions are rebuilt in turned order: the luck of their memory layout stays with them.
+    A round runs everybody in a random order and then in the reverse one (A B B A, the next B A A B), so that a machine
+    that slowly speeds up or down favours nobody. Sessions are rebuilt in turned order: the luck of their memory layout
+    stays with them.
 
     Args:
         baseline: What ratios are relative to.
@@ -248,7 +198,7 @@ def measure(
 
 
 def _comparisons(
-    tracks: Sequence[_Track], latencies: Sequence[Latency], feeds: Feeds, setting: Setting
+    tracks: Sequence[Track], latencies: Sequence[Latency], feeds: Feeds, setting: Setting
 ) -> Iterator[LatencyComparison]:
     shapes = {name: list(array.shape) for name, array in feeds.items()}
     stolen = 1 - sum(track.busy_ms for track in tracks) / sum(track.wall_ms for track in tracks)
@@ -269,7 +219,7 @@ def _comparisons(
         )
 
 
-def _ratios(reference: _Track, track: _Track) -> list[list[float]]:
+def _ratios(reference: Track, track: Track) -> list[list[float]]:
     """One ratio for each round, by rebuild."""
     return [
         [b / a for a, b in zip(ours, theirs, strict=True)]
@@ -277,48 +227,54 @@ def _ratios(reference: _Track, track: _Track) -> list[list[float]]:
     ]
 
 
-def _interleave(models: Sequence[Model], feeds: Feeds, setting: Setting, budget: Budget) -> list[_Track]:
+def _interleave(models: Sequence[Model], feeds: Feeds, setting: Setting, budget: Budget) -> list[Track]:
     rng = np.random.default_rng(0)
-    tracks = [_Track() for _ in models]
+    tracks = [Track() for _ in models]
     built, planned, started = 0, budget.rebuilds, time.perf_counter()
-    by_cpu_clock = _has_cpu_clock(setting)
     with contextlib.ExitStack() as stack:
         sources = [stack.enter_context(loadable(model)) for model in models]
         while built < planned or _too_wide(tracks, budget, started):
             turned = range(len(sources)) if built % 2 == 0 else range(len(sources) - 1, -1, -1)
             start = time.process_time()  # on a busy machine rebuilds are needed most: what others take does not count
             sessions = {i: setting.open(sources[i]) for i in turned}
+            load_s, start = time.process_time() - start, time.perf_counter()
+            share = budget.seconds / planned
+            slots = [_warm_slot(sessions[i], feeds, WARM_SHARE * share / len(sources)) for i in range(len(sources))]
             if built == 0:
-                planned = _rebuilds(time.process_time() - start, budget)
-            ordered = [sessions[i] for i in range(len(sources))]
-            _time_rounds(ordered, feeds, _enough(budget, planned), rng, tracks, by_cpu_clock)
-            del sessions, ordered  # or the next ones would be built beside them, with twice the weights in memory
+                planned = _rebuilds(load_s, sum(slot.seconds for slot in slots), budget)
+            _time_rounds(slots, feeds, _is_done(budget, planned, start), rng, tracks, _has_cpu_clock(setting))
+            del sessions, slots  # or the next ones would be built beside them, with twice the weights in memory
             built += 1
     return tracks
 
 
 @dataclass(frozen=True)
-class _Share:
-    """What one rebuild is allowed: warm-up, and when its rounds end.
+class _Slot:
+    """A session that is warm, and how often it runs in its turn."""
 
-    Attributes:
-        warm_s: For the warm-up of all sessions.
-        is_done: Told the seconds since the start and the runs of each session.
-    """
+    session: Session
+    run_s: float
 
-    warm_s: float
-    is_done: Callable[[float, int], bool]
+    @property
+    def runs(self) -> int:
+        return max(1 if self.run_s >= LONG_RUN_S else 2, int(SLOT_S / self.run_s))
 
-
-def _enough(budget: Budget, planned: int) -> _Share:
-    seconds = budget.seconds / planned
-    if budget.runs is None:
-        return _Share(WARM_SHARE * seconds, lambda spent, _: spent >= seconds)
-    runs = -(-budget.runs // planned)
-    return _Share(WARM_SHARE * seconds, lambda _, done: done >= runs)
+    @property
+    def seconds(self) -> float:
+        """Of one turn."""
+        return self.runs * self.run_s
 
 
-def _too_wide(tracks: Sequence[_Track], budget: Budget, started: float) -> bool:
+def _is_done(budget: Budget, planned: int, start: float) -> Callable[[int], bool]:
+    """Told the runs of each session, says whether a rebuild that began at ``start`` had its share."""
+    if budget.runs is not None:
+        runs = -(-budget.runs // planned)
+        return lambda done: done >= runs
+    end = start + budget.seconds / planned
+    return lambda _: time.perf_counter() >= end
+
+
+def _too_wide(tracks: Sequence[Track], budget: Budget, started: float) -> bool:
     """Whether the budget asks for narrower intervals than there are, and there is time left."""
     if budget.until is None or time.perf_counter() - started >= budget.limit_s:
         return False
@@ -332,63 +288,60 @@ def _has_cpu_clock(setting: Setting) -> bool:
     return alone and time.get_clock_info("thread_time").resolution <= CLOCK_RESOLUTION_S
 
 
-def _rebuilds(load_s: float, budget: Budget) -> int:
-    """Rebuilds narrow the interval, rounds hardly do: as many as their loading time allows."""
-    affordable = int(LOAD_SHARE * budget.seconds / max(load_s, 1e-6))
-    return max(budget.rebuilds, min(affordable, MAX_REBUILDS))
+def _rebuilds(load_s: float, turn_s: float, budget: Budget) -> int:
+    """Rebuilds narrow the interval, rounds hardly do: as many as loading and a few rounds of each allow.
+
+    Args:
+        load_s: To build all sessions.
+        turn_s: For every session to have its turn once; a round is two.
+        budget: What there is.
+    """
+    by_load = LOAD_SHARE * budget.seconds / max(load_s, 1e-6)
+    by_rounds = budget.seconds / (2 * MIN_ROUNDS * turn_s)
+    return max(budget.rebuilds, min(int(by_load), int(by_rounds), MAX_REBUILDS))
 
 
 def _time_rounds(
-    sessions: Sequence[Session],
+    slots: Sequence[_Slot],
     feeds: Feeds,
-    share: _Share,
+    is_done: Callable[[int], bool],
     rng: np.random.Generator,
-    tracks: Sequence[_Track],
+    tracks: Sequence[Track],
     by_cpu_clock: bool,
 ) -> None:
-    started = time.perf_counter()
-    warm_s = [_warm_up(session, feeds, share.warm_s / len(sessions)) for session in sessions]
-    repeats = [max(1, int(SLOT_S / max(each, 1e-7))) for each in warm_s]
     done = 0
     for track in tracks:
         track.rounds_ms.append([])
-    while True:
-        order = rng.permutation(len(sessions))
-        slots: list[list[float]] = [[] for _ in sessions]
-        for i in (*order, *order[::-1]):
-            start = time.thread_time()
-            times = _time_runs(sessions[i], feeds, repeats[i])
-            busy_ms = (time.thread_time() - start) * 1e3 if by_cpu_clock else None
-            slots[i].append(tracks[i].add_slot(times, busy_ms))
-        for track, per_run in zip(tracks, slots, strict=True):
-            track.rounds_ms[-1].append(float(np.mean(per_run)))
-        done += 2 * min(repeats)
-        if share.is_done(time.perf_counter() - started, done):
+    for order in _orders(len(slots), rng):
+        blocks: list[list[Block]] = [[] for _ in slots]
+        for i in order:
+            slot = slots[i]
+            blocks[i] += time_blocks(slot.session, feeds, slot.runs, slot.run_s, by_cpu_clock=by_cpu_clock)
+        for track, each in zip(tracks, blocks, strict=True):
+            track.add_round(each)
+        done += 2 * min(slot.runs for slot in slots)
+        if is_done(done):
             return
 
 
-def _warm_up(session: Session, feeds: Feeds, limit_s: float) -> float:
-    """Run until the times have settled; returns the last median in seconds."""
+def _orders(count: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    """Who has which turn, without end: A B B A and then B A A B, so that every place is everybody's as often."""
+    while True:
+        order = rng.permutation(count).tolist()
+        yield [*order, *order[::-1]]
+        yield [*order[::-1], *order]
+
+
+def _warm_slot(session: Session, feeds: Feeds, limit_s: float) -> _Slot:
+    """Run until the times have settled."""
     run(session, feeds)  # the first run allocates, and tells of wrong inputs
     start, previous = time.perf_counter(), float("inf")
     while True:
-        median = float(np.median(_time_runs(session, feeds, WARM_BLOCK, until=start + limit_s))) / 1e3
+        times = time_runs(session, feeds, WARM_BLOCK, until=start + limit_s)
+        median = float(np.median(times))
         if median >= previous * (1 - WARM_GAIN) or time.perf_counter() - start >= limit_s:
-            return median
+            return _Slot(session, max(min(times) / 1e3, 1e-7))
         previous = median
-
-
-def _time_runs(session: Session, feeds: Feeds, count: int, until: float = float("inf")) -> list[float]:
-    """Milliseconds of each of ``count`` runs in a row, fewer when the clock passes ``until``."""
-    times, before = [], time.perf_counter()
-    for _ in range(count):
-        session.run(None, feeds)
-        after = time.perf_counter()
-        times.append((after - before) * 1e3)
-        before = after
-        if after >= until:
-            break
-    return times
 
 
 def _batch(shapes: Mapping[str, Sequence[int]]) -> int:

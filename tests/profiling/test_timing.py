@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from modelopt_cli.errors import ModelError, UsageError
-from modelopt_cli.profiling.timing import _Track, compare_latency, compare_many, measure_latency
+from modelopt_cli.profiling.timing import Budget, _orders, _rebuilds, compare_latency, compare_many, measure_latency
 from modelopt_cli.testing import model_from_text
 
 X = {"x": np.ones((2, 8), np.float32)}
@@ -60,22 +60,21 @@ def test_wrong_inputs_are_said_in_one_line() -> None:
         measure_latency(chain(1), {"x": np.ones((2, 9), np.float32)}, budget_s=BUDGET)
 
 
-def test_time_that_others_took_is_left_out_of_the_ratio_and_of_the_runs() -> None:
-    track = _Track()
-    assert track.add_slot([1.0, 1.0], busy_ms=2.0) == 1.0
-    assert track.add_slot([1.0, 9.0], busy_ms=2.2) == 1.1
-    assert (track.wall_ms, track.busy_ms) == (12.0, pytest.approx(4.2))
-    assert (track.clean_ms, track.runs_ms) == ([1.0, 1.0], [1.0, 1.0, 1.0, 9.0])
-    assert track.summary().runs == 4  # too few undisturbed runs for percentiles
-    track.add_slot([1.0] * 20, busy_ms=20.0)
-    assert track.summary().p99_ms == 1.0
-
-
-def test_without_a_cpu_clock_a_slot_is_its_median_run() -> None:
-    track = _Track()
-    assert track.add_slot([1.0, 1.0, 9.0], busy_ms=None) == 1.0
-    assert track.wall_ms == track.busy_ms
-
-
 def test_more_threads_are_timed_by_the_wall_clock() -> None:
     assert compare_latency(chain(1), chain(1), X, threads=2, budget_s=BUDGET, rebuilds=2).stolen == 0.0
+
+
+def test_every_place_in_a_round_is_everybodys_as_often() -> None:
+    orders = [order for order, _ in zip(_orders(2, np.random.default_rng(0)), range(8), strict=False)]
+    assert all(sorted(order) == [0, 0, 1, 1] and order == order[::-1] for order in orders)
+    assert [sum(order[0] for order in orders), sum(order[1] for order in orders)] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("load_s", "turn_s", "rebuilds"),
+    [(0.001, 0.002, 20), (0.05, 0.002, 10), (10, 0.002, 4), (0.001, 0.02, 12), (0.001, 5, 4)],
+)
+def test_sessions_are_rebuilt_as_often_as_loading_and_running_allow(
+    load_s: float, turn_s: float, rebuilds: int
+) -> None:
+    assert _rebuilds(load_s, turn_s, Budget(2.0)) == rebuilds

@@ -138,7 +138,7 @@ class ShapeArithmetic:
     def _find(self, value: ir.Value) -> Elements | None:
         array = constant(value)
         if array is not None:
-            if array.dtype.kind not in "iu" or array.ndim > 1 or array.size > 64:
+            if array.dtype.kind not in "iub" or array.ndim > 1 or array.size > 64:
                 return None
             return tuple(int(e) for e in array.reshape(-1))
         node = value.producer()
@@ -214,6 +214,35 @@ def _spread(elements: Elements, size: int) -> Elements:
     return elements * size if len(elements) == 1 else elements
 
 
+def _equal(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    """1 and 0 for true and false; a dimension is never negative, whatever its name stands for."""
+    a, b = known.elements(node.inputs[0]), known.elements(node.inputs[1])
+    if a is None or b is None or (len(a) != len(b) and 1 not in (len(a), len(b))):
+        return None
+    size = max(len(a), len(b)) if a and b else 0
+    return tuple(_is_equal(x, y) for x, y in zip(_spread(a, size), _spread(b, size), strict=True))
+
+
+def _is_equal(a: Element, b: Element) -> int | None:
+    if isinstance(a, int) and isinstance(b, int):
+        return int(a == b)
+    number = a if isinstance(a, int) else b
+    named = isinstance(a, str) or isinstance(b, str)
+    return 0 if named and isinstance(number, int) and number < 0 else None
+
+
+def _where(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    parts = [known.elements(value) for value in node.inputs]
+    if any(part is None for part in parts):
+        return None
+    found = [part for part in parts if part is not None]
+    size = max(len(part) for part in found) if all(found) else 0
+    if any(len(part) not in (1, size) for part in found):
+        return None
+    rows = zip(*(_spread(part, size) for part in found), strict=True)
+    return tuple((yes if chosen else no) if isinstance(chosen, int) else None for chosen, yes, no in rows)
+
+
 def _divide(a: int, b: int) -> int:
     return int(np.trunc(a / b)) if b else 0  # ONNX integer division truncates
 
@@ -233,6 +262,8 @@ _FOLLOW: dict[str, Callable[[ShapeArithmetic, ir.Node], Elements | None]] = {
     "Sub": _arithmetic(lambda a, b: a - b),
     "Mul": _arithmetic(lambda a, b: a * b),
     "Div": _arithmetic(_divide),
+    "Equal": _equal,
+    "Where": _where,
 }
 
 

@@ -101,6 +101,10 @@ def _wider(a: Element, b: Element) -> Element:
     return numbers[0] if numbers else None  # a number above 1 stands, whatever the other is
 
 
+def _expand(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    return _together((dimensions(node.inputs[0]), known.elements(node.inputs[1])))
+
+
 def _transpose(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
     before, perm = dimensions(node.inputs[0]), node.attributes.get_ints("perm", ())
     return None if before is None or len(perm) != len(before) else tuple(before[axis] for axis in perm)
@@ -135,6 +139,7 @@ _FOLLOW: dict[str, Follow] = {
     **dict.fromkeys(_SAME, _same),
     **dict.fromkeys(_BROADCASTING, _broadcast),
     "Reshape": _reshape,
+    "Expand": _expand,
     "Range": _range,
     "Transpose": _transpose,
     "MatMul": _matmul,

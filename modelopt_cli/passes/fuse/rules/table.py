@@ -13,6 +13,7 @@ from modelopt_cli.passes.fuse.rules.fold_affine_after import FoldAffineAfter
 from modelopt_cli.passes.fuse.rules.fold_pad import FoldPad
 from modelopt_cli.passes.fuse.rules.fold_pad_pool import FoldPadPool
 from modelopt_cli.passes.fuse.rules.fuse_attention import FuseAttention
+from modelopt_cli.passes.fuse.rules.group_queries import GroupQueries
 from modelopt_cli.passes.fuse.rules.hard_sigmoid_to_clip import HardSigmoidToClip
 from modelopt_cli.passes.fuse.rules.inline_if import InlineIf
 from modelopt_cli.passes.fuse.rules.known_integers import KnownIntegers
@@ -37,6 +38,7 @@ from modelopt_cli.passes.fuse.rules.recognise_hard_swish import RecogniseHardSwi
 from modelopt_cli.passes.fuse.rules.recognise_leaky_relu import RecogniseLeakyRelu
 from modelopt_cli.passes.fuse.rules.recognise_mish import RecogniseMish
 from modelopt_cli.passes.fuse.rules.recognise_norm import RecogniseNorm
+from modelopt_cli.passes.fuse.rules.recognise_rotary import RecogniseRotary
 from modelopt_cli.passes.fuse.rules.scale_part_backward import ScalePartBackward
 from modelopt_cli.passes.fuse.rules.static_reshape import StaticReshape
 from modelopt_cli.targets.target import Target
@@ -52,7 +54,7 @@ SIMPLIFY: Table = (
 FUSE: Table = (
     (
         *(RecogniseGelu(), RecogniseNorm(), RecogniseMish(), RecogniseHardSigmoid(), RecogniseHardSwish()),
-        *(RecogniseLeakyRelu(), MergeClips()),
+        *(RecogniseLeakyRelu(), RecogniseRotary(), GroupQueries(), MergeClips()),
     ),
     (FoldPad(), FoldPadPool(), FoldAffineAfter(), MergeAffine()),
     (PoolFirst(), MergeBranches(), MergeLinear()),

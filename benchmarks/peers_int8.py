@@ -33,7 +33,9 @@ class _Rows(CalibrationDataReader):
 
 
 def main(model: str, calib: str, output: str, mode: str) -> None:
+    model, calib, output = (str(Path(path).absolute()) for path in (model, calib, output))
     with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # it leaves files where it runs
         raised = str(Path(folder) / "raised.onnx")
         proto = onnx.load(model)
         if proto.opset_import[0].version < MIN_OPSET:

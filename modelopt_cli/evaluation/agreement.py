@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 SQNR_LIMIT_DB = 200.0  # of equal outputs; a finite number, so that it can be compared, averaged and stored
 MAX_CLASSES = 100_000
+STEADY_DB = 25.0  # noise of a good int8 model: classifiers keep 97 % of their answers at it, embeddings 90 %
+UNSTEADY = 0.05
 
 
 @dataclass(frozen=True)
@@ -43,21 +46,24 @@ class AgreementMeter:
     Args:
         output: Its name.
         mask_threshold: Also measure the overlap of what lies above it.
-        scores: Whether the last axis is a set of classes to take the largest of; see `are_scores`.
+        scores: Whether the last axis is a set of classes to take the largest of; None lets the values tell; see
+            `are_scores` and `unsteady`.
     """
 
-    def __init__(self, output: str, mask_threshold: float | None = None, *, scores: bool = True) -> None:
+    def __init__(self, output: str, mask_threshold: float | None = None, *, scores: bool | None = True) -> None:
         self._output, self._threshold, self._scores = output, mask_threshold, scores
         self._signal = self._noise = self._cosine = self._worst = 0.0
         self._samples = self._same = self._rows = self._both = self._either = 0
         self._nonfinite = self._mismatches = 0
+        self._unsteady = 0.0
 
     def update(self, reference: np.ndarray, got: np.ndarray) -> None:
         """Take in the output of one sample from both models."""
         self._samples += 1
-        scores = self._scores and _has_classes(reference)
+        scores = self._scores is not False and has_classes(reference, sure=bool(self._scores))
         if scores:
             self._rows += reference.size // reference.shape[-1]
+            self._unsteady += 0.0 if self._scores else unsteady(reference)
         ref = reference.astype(np.float64)
         if reference.shape != got.shape:
             self._mismatches += 1
@@ -83,7 +89,7 @@ class AgreementMeter:
             self._sqnr(),
             self._cosine / samples,
             self._worst,
-            self._same / self._rows if self._rows else None,
+            self._same / self._rows if self._rows and self._unsteady <= UNSTEADY * self._rows else None,
             iou,
             self._nonfinite,
             self._mismatches,
@@ -115,14 +121,42 @@ class AgreementMeter:
         return float(np.clip(10 * np.log10(self._signal / self._noise), -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
 
 
-def are_scores(shape: Sequence[int | str | None]) -> bool:
-    """Whether an output declared so holds a score per class on its last axis, as far as a shape can say.
+def are_scores(shape: Sequence[int | str | None], dims: Collection[int | str | None] = ()) -> bool | None:
+    """Whether an output declared so holds a score per class on its last axis; None where only its values can tell.
 
-    [batch, classes] does, and [batch, tokens, classes] where the number of tokens is free. Three fixed sizes are a
-    detector's [batch, channels, cells] as likely, whose largest cell per channel means nothing; more axes are a map.
+    [batch, tokens, classes] does where the tokens are a free dimension of an input. Three fixed sizes are a detector's
+    [batch, channels, cells] as likely, whose largest cell per channel means nothing; more axes are a map.
+
+    Args:
+        shape: Of the output.
+        dims: Dimensions of the inputs.
     """
-    return len(shape) == 2 or (len(shape) == 3 and not isinstance(shape[1], int))
+    if len(shape) != 3 or isinstance(shape[1], int):
+        return None if len(shape) == 2 else False
+    return True if shape[1] is not None and shape[1] in dims else None
 
 
-def _has_classes(output: np.ndarray) -> bool:
-    return output.ndim in (2, 3) and output.dtype.kind == "f" and 2 <= output.shape[-1] <= MAX_CLASSES
+def unsteady(output: np.ndarray) -> float:
+    """Expected number of rows whose largest entry would be another one after a little noise (`STEADY_DB`).
+
+    Answers of a classifier stand out. Those of an embedding, or of a map of cells, do not: the largest entry is largest
+    by chance, and that another model has another one says nothing.
+    """
+    rows = output.reshape(-1, output.shape[-1]).astype(np.float64)
+    rows = np.where(np.isfinite(rows), rows, 0.0)
+    rows -= rows.mean(axis=-1, keepdims=True)  # what all classes have in common decides nothing
+    noise = math.sqrt(float(np.mean(rows**2))) * 10 ** (-STEADY_DB / 20)
+    top = np.partition(rows, -2, axis=-1)[:, -2:]
+    margins = (top[:, 1] - top[:, 0]) / max(2 * noise, 1e-300)
+    return float(sum(0.5 * math.erfc(margin) for margin in margins))
+
+
+def has_classes(output: np.ndarray, *, sure: bool) -> bool:
+    """Whether one sample's output can be ranked along its last axis; ``sure`` that it holds scores, or by its looks."""
+    if output.ndim not in (2, 3) or output.dtype.kind != "f" or not 2 <= output.shape[-1] <= MAX_CLASSES:
+        return False
+    return sure or output.ndim == 2 or output.shape[2] < output.shape[1] or _are_probabilities(output)
+
+
+def _are_probabilities(output: np.ndarray) -> bool:
+    return bool(output.size and output.min() >= 0 and np.allclose(output.sum(axis=-1), 1, atol=1e-3))

@@ -107,7 +107,8 @@ def compare(
     sessions = tuple(open_session(model, threads=threads, arena=False) for model in (reference, candidate))
     declared = sessions[0].get_outputs()
     names = [output.name for output in declared]
-    meters = [AgreementMeter(output.name, mask_threshold, scores=are_scores(output.shape)) for output in declared]
+    dims = {dim for value in sessions[0].get_inputs() for dim in value.shape[1:]}
+    meters = [AgreementMeter(each.name, mask_threshold, scores=are_scores(each.shape, dims)) for each in declared]
     kept: tuple[list[Any], list[Any]] = ([], [])
     for index, pair in enumerate(_outputs(sessions, names, data, progress or Silent(), "comparing")):
         for meter, ref, got in zip(meters, *pair, strict=True):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelopt_cli.evaluation.agreement import AgreementMeter, are_scores
+from modelopt_cli.evaluation.agreement import AgreementMeter, are_scores, unsteady
 
 
 def meter(pairs, **options):
@@ -61,17 +61,42 @@ def test_top1_is_for_scores_only(shape):
 @pytest.mark.parametrize(
     ("shape", "scores"),
     [
-        (["N", 10], True),
-        ([1, 1000], True),
-        (["N", "tokens", 9], True),
-        (["N", None, 30000], True),
+        (["N", 10], None),
+        ([1, 1000], None),
+        (["N", "tokens", 9], True),  # the tokens of the input
+        (["N", "frames", 6625], None),
+        (["N", None, 30000], None),
         (["N", 14, 256], False),  # a detector: boxes and scores by cell
         (["N", 1, "h", "w"], False),
         ([], False),
     ],
 )
-def test_only_a_set_of_classes_is_ranked(shape: list[int | str | None], scores: bool) -> None:
-    assert are_scores(shape) is scores
+def test_only_a_set_of_classes_is_ranked(shape: list[int | str | None], scores: bool | None) -> None:
+    assert are_scores(shape, {"tokens", 224, None}) is scores
+
+
+def test_an_embedding_has_no_answer_and_a_classifier_has() -> None:
+    rng = np.random.default_rng(0)
+    embedding = rng.standard_normal((200, 384)).astype(np.float32)
+    assert meter([(embedding, embedding)], scores=None).top1 is None
+    logits = rng.standard_normal((200, 100)).astype(np.float32) - 12  # what all classes share decides nothing
+    logits[np.arange(200), rng.integers(0, 100, 200)] += 6
+    assert meter([(logits, logits)], scores=None).top1 == 1
+    assert unsteady(embedding) > 10 > 2 > unsteady(logits)
+
+
+@pytest.mark.parametrize(
+    ("shape", "probabilities", "ranked"),
+    [((1, 84, 2100), False, False), ((1, 40, 6625), True, True), ((1, 200, 30), False, True)],
+    ids=["cells of a detector", "frames of probabilities", "more frames than classes"],
+)
+def test_what_is_not_declared_is_told_by_the_values(shape, probabilities, ranked) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0, 1, shape).astype(np.float32)
+    np.put_along_axis(scores, rng.integers(0, shape[2], (*shape[:2], 1)), 40 * scores.shape[2] ** 0.5, axis=2)
+    if probabilities:
+        scores /= scores.sum(axis=-1, keepdims=True)
+    assert (meter([(scores, scores)], scores=None).top1 == 1) is ranked
 
 
 def test_a_map_of_cells_has_no_top1() -> None:

@@ -64,6 +64,10 @@ def candidate(node: ir.Node, scheme: Scheme, shapes: Shapes) -> Candidate | str 
     kind = _KINDS.get(node.op_type)
     if node.domain not in ("", "ai.onnx") or kind is None or len(node.outputs) != 1 or not _is_float(node.outputs[0]):
         return None
+    if shapes.not_float.intersection(
+        str(value.name) for value in (*node.outputs, *node.inputs[:1]) if value is not None
+    ):
+        return None  # arithmetic on shapes and the like
     if node.op_type not in scheme.integer_ops:
         return f"the target has no integer {node.op_type}"
     found = _OPERANDS.get(node.op_type, _activations)(node)

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.data.dataset import Dataset, Sample
+from modelopt_cli.evaluation.agreement import UNSTEADY, are_scores, has_classes, unsteady
 from modelopt_cli.profiling.session import open_session, run
 
 BAND_RATIO = 16.0  # on one 8-bit grid a channel so much smaller than its neighbour has 4 bits left
@@ -46,8 +47,7 @@ class OutputError:
         bands: Every output as a whole, and its bands where it has several.
         agreement: Share of rows with the same arg-max in the worst output of scores; None where there is none.
         rows: Rows that the agreement was counted on.
-        answers: Likewise for every output of two or three axes, as the report counts it: also where the last axis may
-            count positions.
+        answers: Likewise for every output that the report counts answers of: also where they are unsteady.
         drop: Loss of accuracy on labelled samples, as a fraction; None where nobody measured it.
     """
 
@@ -98,6 +98,8 @@ class OutputJudge:
 
     def __init__(self, model: ir.Model, data: Dataset) -> None:
         self._names = [str(output.name) for output in model.graph.outputs]
+        dims = {dim for value in model.graph.inputs for dim in _dims(value)[1:]}
+        self._declared = [are_scores(_dims(value), dims) for value in model.graph.outputs]
         self._held: list[tuple[Sample, list[np.ndarray]]] = []
         session = open_session(model, arena=False)
         held = 0
@@ -138,16 +140,27 @@ class OutputJudge:
 
     def _ranked(self) -> list[int]:
         """Outputs of which the report compares the arg-max over the last axis."""
-        arrays = self._held[0][1] if self._held else []
-        return [i for i, a in enumerate(arrays) if _is_float(a) and a.ndim in (2, 3) and a.shape[-1] > 1]
+        return [index for index in range(len(self._names)) if self._holds_answers(index)]
 
     def _scores(self) -> list[int]:
-        """Those that are scores of classes: the arg-max over positions, or of coordinates too, says nothing."""
+        """Those whose answers int8 has to keep: steady ones, and no mixture of scores and coordinates."""
         banded = {band.output for band in self._bands if band.indices is not None}
-        arrays = self._held[0][1] if self._held else []
-        return [
-            i for i in self._ranked() if i not in banded and (arrays[i].ndim == 2 or _channel_axis([arrays[i]]) == 2)
-        ]
+        return [i for i in self._ranked() if i not in banded and self._is_steady(i)]
+
+    def _holds_answers(self, output: int) -> bool:
+        arrays, sure = self._of(output), self._declared[output]
+        if sure is False or not arrays or not all(has_classes(array, sure=bool(sure)) for array in arrays):
+            return False
+        return bool(sure) or self._is_steady(output)
+
+    def _is_steady(self, output: int) -> bool:
+        arrays = self._of(output)
+        rows = sum(array.size // array.shape[-1] for array in arrays)
+        return sum(unsteady(array) for array in arrays) <= UNSTEADY * rows
+
+    def _of(self, output: int) -> list[np.ndarray]:
+        found = [exact[output] for _, exact in self._held]
+        return found if all(_is_float(array) and array.size for array in found) else []
 
     def _cut(self) -> Iterator[_Band]:
         for index in range(len(self._names)):
@@ -158,6 +171,13 @@ class OutputJudge:
             axis = _channel_axis(arrays)
             if axis is not None:
                 yield from _bands(index, arrays, axis)
+
+
+def _dims(value: ir.Value) -> list[int | str | None]:
+    """The declared dimensions: numbers, names, None where nothing is known; of rank 2 where not even the rank is."""
+    if value.shape is None:
+        return [None, None]
+    return [dim if isinstance(dim, int) else dim.value for dim in value.shape.dims]
 
 
 def _channel_axis(arrays: list[np.ndarray]) -> int | None:

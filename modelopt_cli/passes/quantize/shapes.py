@@ -8,7 +8,15 @@ from modelopt_cli.data.dataset import Sample
 from modelopt_cli.graph.shapes import infer_shapes
 from modelopt_cli.profiling.session import open_session, run
 
-Shapes = dict[str, tuple[int, ...]]
+
+class Shapes(dict[str, tuple[int, ...]]):
+    """Shape of each tensor of a main graph, by name.
+
+    Attributes:
+        not_float: Names of tensors that hold something else than float32, where the graph itself does not say.
+    """
+
+    not_float: frozenset[str] = frozenset()
 
 
 def observed_shapes(model: ir.Model, sample: Sample) -> Shapes:
@@ -31,7 +39,8 @@ def observed_shapes(model: ir.Model, sample: Sample) -> Shapes:
     graph.outputs.clear()
     graph.extend(nodes)
     graph.outputs.extend(node.outputs[0] for node in nodes)
-    shapes: Shapes = {name: tuple(array.shape) for name, array in sample.items()}
+    shapes = Shapes({name: tuple(array.shape) for name, array in sample.items()})
+    shapes.not_float = frozenset(str(v.name) for v in tensors if v.dtype not in (None, ir.DataType.FLOAT))
     shapes |= {
         n: tuple(v.const_value.numpy().shape) for n, v in graph.initializers.items() if v.const_value is not None
     }

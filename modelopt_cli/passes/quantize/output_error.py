@@ -156,7 +156,7 @@ class OutputJudge:
     def _is_steady(self, output: int) -> bool:
         arrays = self._of(output)
         rows = sum(array.size // array.shape[-1] for array in arrays)
-        return sum(unsteady(array) for array in arrays) <= UNSTEADY * rows
+        return bool(sum(map(unsteady, arrays)) <= UNSTEADY * rows)
 
     def _of(self, output: int) -> list[np.ndarray]:
         found = [exact[output] for _, exact in self._held]

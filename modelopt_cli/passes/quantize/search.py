@@ -14,8 +14,10 @@ import onnx_ir as ir
 from modelopt_cli.calibration.ranges import ObserverName
 from modelopt_cli.data.dataset import Sample
 from modelopt_cli.passes.quantize.builder import Builder, Built
+from modelopt_cli.passes.quantize.group_times import group_times
+from modelopt_cli.passes.quantize.groups import static_groups
 from modelopt_cli.passes.quantize.output_error import OutputJudge
-from modelopt_cli.passes.quantize.plan import Plan
+from modelopt_cli.passes.quantize.plan import Plan, label
 from modelopt_cli.profiling.statistics import LatencyComparison
 from modelopt_cli.profiling.timing import compare_latency
 
@@ -24,6 +26,7 @@ CLEARLY = 0.99  # the whole interval of the ratio has to be below this
 FEWEST_MACS = 10_000  # the other threshold that is tried: overheads differ between runtimes and machines
 GATE_S = 3.0
 VARIANT_S = 1.0
+LOSS = 0.1  # share of its float time that a group has to lose, for profiles are short
 CLEAR_DB = 1.0  # clipping has to gain this much on calibration samples: on unseen ones it gains less
 AUTO_OBSERVERS: tuple[ObserverName, ...] = ("minmax", "mse")
 _FREE = ("affine", "move")
@@ -77,6 +80,7 @@ def search_plan(builder: Builder, start: Plan, budget_s: float) -> Search:
 
 
 def _try_variants(found: Search, builder: Builder, deadline: float) -> None:
+    _without_losers(found, builder, deadline)
     variants = _variants(found, builder)
     affordable = int((deadline - time.monotonic() - GATE_S) / VARIANT_S)
     if affordable < 1 or not variants:
@@ -94,7 +98,7 @@ def _adopt(found: Search, builder: Builder, better: list[tuple[str, Plan]]) -> N
     together = found.plan
     for _, plan in better:
         ops = (together.ops - (found.plan.ops - plan.ops)) | (plan.ops - found.plan.ops)
-        together = replace(together, ops=ops, min_macs=min(together.min_macs, plan.min_macs))
+        together = replace(together.in_float(plan.float_nodes), ops=ops, min_macs=min(together.min_macs, plan.min_macs))
     candidate = builder.build(together)
     timed = _against(found.built, candidate, builder)
     found.log.append(_line("together: " + ", ".join(label for label, _ in better), timed))
@@ -137,6 +141,38 @@ def gate(found: Search, model: ir.Model, sample: Sample, fallback: Callable[[], 
     if timed.ratio > SLOWER or timed.ratio_low > 1:
         found.built, found.plan, found.ratio = fallback(), Plan(frozenset(), float_only=True), 1.0
         found.log.append("integers are slower than float on this target: weights are int8 in the file only")
+
+
+def _without_losers(found: Search, builder: Builder, deadline: float) -> None:
+    """Let products whose integers take longer than their floats go back, the worst first, as long as the clock agrees.
+
+    A first convolution of three channels is the usual one: its kernel works on blocks of more. A profile does not know
+    what quantizing around a hole costs, so one product is tried, then two, then four.
+    """
+    names = _losers(found, builder)
+    count = 1
+    while count <= len(names) and deadline - time.monotonic() > GATE_S + VARIANT_S:
+        plan = found.plan.in_float(names[:count])
+        candidate = builder.build(plan)
+        timed = _against(found.built, candidate, builder)
+        found.log.append(_line(f"{count} products in float that lose by the profile", timed))
+        if timed.ratio_high >= CLEARLY:
+            break
+        found.built, found.plan = candidate, plan
+        count *= 2
+
+
+def _losers(found: Search, builder: Builder) -> list[str]:
+    regions = builder.regions(found.plan)
+    products = {label(what.node) for what in regions.integer.values() if what.kind == "multiply"}
+    groups = [group for group in static_groups(regions) if products.intersection(group.nodes)]
+    if not groups:
+        return []
+    exact = builder.float_model()
+    before, after = group_times((exact, found.built.model), exact.graph, groups, builder.sample)
+    lost = {each.name: after.get(each.name, 0.0) - (1 + LOSS) * before.get(each.name, 0.0) for each in groups}
+    worst = sorted((each for each in groups if lost[each.name] > 0), key=lambda each: -lost[each.name])
+    return [node for each in worst for node in each.nodes if node in products]
 
 
 def _variants(found: Search, builder: Builder) -> list[tuple[str, Plan]]:

@@ -1,11 +1,17 @@
 """Choices between variants follow what is measured, and stay with the default in doubt."""
 
+import time
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from modelopt_cli.passes.quantize import search
 from modelopt_cli.passes.quantize.builder import Builder
+from modelopt_cli.passes.quantize.group_times import group_times
+from modelopt_cli.passes.quantize.groups import static_groups
 from modelopt_cli.passes.quantize.output_error import OutputJudge
-from modelopt_cli.passes.quantize.plan import default_plan
+from modelopt_cli.passes.quantize.plan import default_plan, label
 from modelopt_cli.passes.quantize.search import choose_observer, search_plan
 from modelopt_cli.progress import Silent
 from modelopt_cli.targets.schemes import scheme_for
@@ -90,3 +96,42 @@ def test_a_residual_sum_is_an_add_where_it_is_integer_and_a_sum_where_it_stayed_
         found = {node.op_type for node in result.model.graph}
         assert ("Add" in found, "Sum" in found) == (integer, not integer)
     assert "Sum" in {node.op_type for node in built.float_model().graph}
+
+
+CHAIN = """net (float[1,8,24,24] x) => (float[1,8,24,24] y) {
+    a = Conv <pads = [1,1,1,1]> (x, w)
+    b = Conv <pads = [1,1,1,1]> (a, w)
+    c = Conv <pads = [1,1,1,1]> (b, w)
+    y = Conv <pads = [1,1,1,1]> (c, w)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("high", "left"),
+    [((0.95, 0.95, 1.2), {"a", "c"}), ((0.95, 1.0), {"c"}), ((1.0,), set())],
+    ids=["two", "one", "none"],
+)
+def test_products_that_lose_by_the_profile_go_back_while_the_clock_agrees(monkeypatch, high, left):
+    weight = (np.random.default_rng(1).standard_normal((8, 8, 3, 3)) * 0.1).astype(np.float32)
+    built = Builder(model_from_text(CHAIN, w=weight), scheme_for(Target()), Samples(), progress=Silent())
+    milliseconds = [{"a": 1.0, "b": 1.0, "c": 1.0, "y": 1.0}, {"a": 1.5, "b": 0.5, "c": 2.0, "y": 1.05}]
+    monkeypatch.setattr(search, "group_times", lambda *_: milliseconds)
+    answers = iter(high)
+    monkeypatch.setattr(
+        search, "_against", lambda *_: SimpleNamespace(ratio=0.9, ratio_low=0.8, ratio_high=next(answers))
+    )
+    plan = default_plan(built.scheme)
+    found = search.Search(built.build(plan), plan)
+    search._without_losers(found, built, deadline=time.monotonic() + 1000)
+    assert found.plan.float_nodes == left  # y loses 5 %, which a short profile may make up
+    assert {"a", "b", "c", "y"} - {label(node) for node in built.regions(found.plan).integer} == left
+
+
+def test_the_profile_is_kept_by_group():
+    _, built = builder()
+    plan = default_plan(built.scheme)
+    groups = static_groups(built.regions(plan))
+    exact = built.float_model()
+    before, after = group_times((exact, built.build(plan).model), exact.graph, groups, built.sample)
+    assert {group.name for group in groups} == {"a", "y"}
+    assert all(before[name] > 0 and after[name] > 0 for name in ("a", "y"))

@@ -60,7 +60,7 @@ def _written(graph: Editor, mask: KeyMask, heads: Heads) -> ir.Value:
     value, stem = mask.value, f"{mask.value.name}_channel"
     if not _is_finite(value):  # -inf less -inf is no number, which a block of nothing but masked keys would come to
         lowest = graph.weight(np.array(LOWEST, np.float32), stem)
-        value = graph.add("Max", [value, lowest], like=value, before=first)
+        value = graph.add("Clip", [value, lowest], like=value, before=first)
     target = np.array([0 if mask.batched else 1, -1, 1], np.int64)
     column = graph.add("Reshape", [value, graph.weight(target, stem)], like=value, before=first)
     column.shape = ir.Shape([batch, dims[-1], 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
@@ -73,3 +74,48 @@ def linear_in(value: ir.Value | None, reader: ir.Node) -> tuple[ir.Value, float,
         a, b = a * s, a * o + b
         reader, value = affine.node, affine.source
     return value, a, b
+
+
+def affine_nodes(value: ir.Value | None, source: ir.Value) -> list[ir.Node]:
+    """The affine nodes from ``value`` back to ``source``, which `linear_in` followed."""
+    nodes: list[ir.Node] = []
+    while value is not None and value is not source and (affine := read_affine(value.producer())) is not None:
+        nodes.append(affine.node)
+        value = affine.source
+    return nodes
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """Coefficients by power of one value, and the nodes that compute it."""
+
+    powers: dict[int, float]
+    source: ir.Value | None
+    nodes: tuple[ir.Node, ...]
+
+
+def polynomial(value: ir.Value | None, reader: ir.Node) -> Polynomial | None:
+    """``value``, which only ``reader`` needs, as a polynomial of one value; None when it depends on several."""
+    if value is None:
+        return None
+    if (number := edit.scalar(value)) is not None:
+        return Polynomial({0: number}, None, ())
+    node = only_made_for(value, reader, "Add", "Mul", "Pow")
+    if node is None:
+        return Polynomial({1: 1.0}, value, ())
+    a, b = polynomial(node.inputs[0], node), polynomial(node.inputs[1], node)
+    if a is None or b is None or (a.source is not b.source and a.source is not None and b.source is not None):
+        return None
+    powers: dict[int, float] = {}
+    if node.op_type == "Pow":
+        exponent = b.powers.get(0, 0.0)
+        if b.source is not None or exponent not in (2.0, 3.0) or len(a.powers) != 1:
+            return None
+        powers = {power * int(exponent): factor**exponent for power, factor in a.powers.items()}
+    elif node.op_type == "Add":
+        powers = {power: a.powers.get(power, 0.0) + b.powers.get(power, 0.0) for power in a.powers | b.powers}
+    else:
+        for p, x in a.powers.items():
+            for q, y in b.powers.items():
+                powers[p + q] = powers.get(p + q, 0.0) + x * y
+    return Polynomial(powers, a.source if a.source is not None else b.source, (node, *a.nodes, *b.nodes))

@@ -43,3 +43,20 @@ class MergeCasts(Rule[Found]):
 
 def _widens(narrow: ir.DataType, wide: ir.DataType) -> bool:
     return any(narrow in ladder and wide in ladder and ladder.index(narrow) < ladder.index(wide) for ladder in LADDERS)
+
+
+class CastLikeToCast(Rule[ir.Node]):
+    """CastLike(x, y) -> Cast(x) to y's type, which may be folded; functions of PyTorch's exporter leave it behind."""
+
+    name = "cast-like-to-cast"
+    roots = frozenset({"CastLike"})
+
+    def match(self, node: ir.Node, graph: Editor) -> ir.Node | None:
+        like = node.inputs[1]
+        return node if like is not None and like.dtype is not None else None
+
+    def rewrite(self, found: ir.Node, graph: Editor) -> None:
+        out, like = found.outputs[0], found.inputs[1]
+        assert like is not None and like.dtype is not None
+        attributes: dict[str, object] = {"to": int(like.dtype)}
+        graph.replace(out, graph.add("Cast", [found.inputs[0]], like=out, before=found, attributes=attributes))

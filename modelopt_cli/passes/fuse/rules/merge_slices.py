@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from modelopt_cli.graph.shapes import rank
 from modelopt_cli.passes.fuse.engine import Editor, Rule
-from modelopt_cli.passes.fuse.pattern import only_made_for
+from modelopt_cli.passes.fuse.pattern import made_by, only_made_for
 
 INPUTS_OPSET = 10
 END = 2**31 - 1  # from here on an end means "to the end"
@@ -33,10 +33,10 @@ class MergeSlices(Rule[FoundSlices]):
     roots = frozenset({"Slice"})
 
     def match(self, node: ir.Node, graph: Editor) -> FoundSlices | None:
-        first = only_made_for(node.inputs[0], node, "Slice")
-        if first is None or graph.opset < INPUTS_OPSET or first.inputs[0] is None:
+        first = made_by(node.inputs[0], "Slice")
+        if first is None or graph.opset < INPUTS_OPSET or first.inputs[0] is None or _is_kept(first):
             return None
-        inner, outer = _cuts(first, graph), _cuts(node, graph)
+        inner, outer = slice_cuts(first, graph), slice_cuts(node, graph)
         if inner is None or outer is None:
             return None
         merged = dict(inner)
@@ -57,7 +57,13 @@ class MergeSlices(Rule[FoundSlices]):
         graph.replace(out, graph.add("Slice", [found.source, *inputs], like=out, before=found.node))
 
 
-def _cuts(node: ir.Node, graph: Editor) -> dict[int, Cut] | None:
+def _is_kept(node: ir.Node) -> bool:
+    """Whether something else than another Slice reads it, so that it would stay beside the merged one."""
+    out = node.outputs[0]
+    return out.is_graph_output() or any(usage.node.op_type != "Slice" or usage.idx for usage in out.uses())
+
+
+def slice_cuts(node: ir.Node, graph: Editor) -> dict[int, Cut] | None:
     """Start, end and step by axis, when all are numbers and the rank is known."""
     dims = rank(node.inputs[0])
     if dims is None or len(node.inputs) < 3:
@@ -124,7 +130,7 @@ class SliceToGather(Rule[FoundGather]):
 def _of_slice(node: ir.Node, graph: Editor) -> tuple[int, int] | None:
     """Axis and index of a Slice that keeps one element, and that only ``node`` reads."""
     sliced = only_made_for(node.inputs[0], node, "Slice")
-    cuts = None if sliced is None else _cuts(sliced, graph)
+    cuts = None if sliced is None else slice_cuts(sliced, graph)
     if cuts is None or len(cuts) != 1:
         return None
     ((axis, (start, end, step)),) = cuts.items()

@@ -27,13 +27,16 @@ class RecogniseLeakyRelu(Rule[Found]):
     """Give the decomposed activation its name.
 
     Max(x, a x) -> LeakyRelu(x, a)                      (0 <= a <= 1)
+    Where(x > 0, x, a x) -> LeakyRelu(x, a), or PRelu(x, a)                     (also >=, and < and <= the other way)
     Relu(x) + (-a) Relu(-x) -> LeakyRelu(x, a), or PRelu(x, a) where a is no number
     """
 
     name = "recognise-leaky-relu"
-    roots = frozenset({"Max", "Add", "Sub"})
+    roots = frozenset({"Max", "Add", "Sub", "Where"})
 
     def match(self, node: ir.Node, graph: Editor) -> Found | None:
+        if node.op_type == "Where":
+            return _of_halves_chosen(node)
         if len(node.inputs) != 2:
             return None
         return _of_max(node) if node.op_type == "Max" else _of_halves(node)
@@ -84,3 +87,15 @@ def _of_halves(node: ir.Node) -> Found | None:
         if np.all(line.scale == -1.0) and edit.only_reader(line.node.outputs[0]) is other:
             return Found(node, line.source, -factor)
     return None
+
+
+def _of_halves_chosen(node: ir.Node) -> Found | None:
+    condition, one, other = node.inputs
+    compared = only_made_for(condition, node, "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+    if compared is None or edit.scalar(compared.inputs[1]) != 0.0:
+        return None
+    positive, negative = (one, other) if compared.op_type.startswith("Greater") else (other, one)
+    affine = read_affine(only_made_for(negative, node, "Mul", "Div"))
+    if positive is None or affine is None or affine.source is not positive or compared.inputs[0] is not positive:
+        return None
+    return Found(node, positive, affine.scale) if affine.scale is not None else None

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from modelopt_cli.passes.fuse.engine import AnyRule
+from modelopt_cli.passes.fuse.rules.cancel_transposes import CancelTransposes
 from modelopt_cli.passes.fuse.rules.drop_expand import DropExpand
 from modelopt_cli.passes.fuse.rules.drop_no_op import DropNoOp
 from modelopt_cli.passes.fuse.rules.drop_zero_state import DropZeroState
+from modelopt_cli.passes.fuse.rules.einsum_to_matmul import EinsumToMatMul
 from modelopt_cli.passes.fuse.rules.factor_residual import FactorResidual
 from modelopt_cli.passes.fuse.rules.fold_affine_after import FoldAffineAfter
 from modelopt_cli.passes.fuse.rules.fold_pad import FoldPad
@@ -21,8 +23,9 @@ from modelopt_cli.passes.fuse.rules.matmul_to_gemm import MatMulToGemm
 from modelopt_cli.passes.fuse.rules.merge_affine import MergeAffine
 from modelopt_cli.passes.fuse.rules.merge_batch_norm import MergeBatchNorm
 from modelopt_cli.passes.fuse.rules.merge_branches import MergeBranches
-from modelopt_cli.passes.fuse.rules.merge_casts import MergeCasts
-from modelopt_cli.passes.fuse.rules.merge_clips import MergeClips
+from modelopt_cli.passes.fuse.rules.merge_casts import CastLikeToCast, MergeCasts
+from modelopt_cli.passes.fuse.rules.merge_clips import MergeClips, RecogniseClip
+from modelopt_cli.passes.fuse.rules.merge_concats import MergeConcats
 from modelopt_cli.passes.fuse.rules.merge_gated_residual import MergeGatedResidual
 from modelopt_cli.passes.fuse.rules.merge_linear import MergeLinear
 from modelopt_cli.passes.fuse.rules.merge_reshapes import MergeReshapes
@@ -39,23 +42,28 @@ from modelopt_cli.passes.fuse.rules.recognise_leaky_relu import RecogniseLeakyRe
 from modelopt_cli.passes.fuse.rules.recognise_mish import RecogniseMish
 from modelopt_cli.passes.fuse.rules.recognise_norm import RecogniseNorm
 from modelopt_cli.passes.fuse.rules.recognise_rotary import RecogniseRotary
+from modelopt_cli.passes.fuse.rules.recognise_sigmoid import RecogniseSigmoid, RecogniseSoftplus, RecogniseSoftsign
 from modelopt_cli.passes.fuse.rules.scale_part_backward import ScalePartBackward
+from modelopt_cli.passes.fuse.rules.sequence_to_split import SequenceToSplit
 from modelopt_cli.passes.fuse.rules.static_reshape import StaticReshape
 from modelopt_cli.targets.target import Target
 
 Table = tuple[tuple[AnyRule, ...], ...]
 
 SIMPLIFY: Table = (
-    (InlineIf(), KnownIntegers(), StaticReshape(), DropNoOp(), DropZeroState(), MergeCasts(), DropExpand()),
-    (MergeTransposes(), MergeReshapes(), MergeSlices(), SliceToGather()),
+    (InlineIf(), KnownIntegers(), StaticReshape(), DropNoOp(), DropZeroState(), CastLikeToCast(), MergeCasts()),
+    (DropExpand(), SequenceToSplit()),
+    (MergeTransposes(), CancelTransposes(), MergeReshapes(), MergeSlices(), SliceToGather(), MergeConcats()),
 )
 
 # Activations are recognised while their constants are still where the exporter put them; then the arithmetic moves.
 FUSE: Table = (
     (
         *(RecogniseGelu(), RecogniseNorm(), RecogniseMish(), RecogniseHardSigmoid(), RecogniseHardSwish()),
-        *(RecogniseLeakyRelu(), RecogniseRotary(), GroupQueries(), MergeClips()),
+        *(RecogniseLeakyRelu(), RecogniseSigmoid(), RecogniseSoftplus(), RecogniseSoftsign()),
+        *(RecogniseRotary(), GroupQueries(), RecogniseClip(), MergeClips()),
     ),
+    (EinsumToMatMul(),),
     (FoldPad(), FoldPadPool(), FoldAffineAfter(), MergeAffine()),
     (PoolFirst(), MergeBranches(), MergeLinear()),
     (HardSigmoidToClip(), MergeGatedResidual(), FactorResidual()),

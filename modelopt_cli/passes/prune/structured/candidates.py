@@ -35,9 +35,7 @@ def find_candidates(found: Dependencies, kinds: Collection[Kind], multiple: int)
             continue
         consumers = _consumers(group)
         keeps = keep_counts(group.size, 1 if group.kind == "heads" else multiple)
-        if isinstance(consumers, str):
-            skipped.append(Skip(group.name, consumers))
-        elif len(keeps) < 2:
+        if len(keeps) < 2:
             skipped.append(Skip(group.name, f"{group.size} {group.kind}: fewer would run no faster"))
         else:
             candidates.append(Candidate(group, consumers, keeps))
@@ -63,16 +61,14 @@ def keep_counts(size: int, multiple: int) -> tuple[int, ...]:
     return (size, *fewer[step - 1 :: step])
 
 
-def _consumers(group: Group) -> tuple[Consumer, ...] | str:
+def _consumers(group: Group) -> tuple[Consumer, ...]:
     """One for each layer; the columns of two products of one layer are columns of one consumer."""
-    merged: dict[str, Consumer] = {}
+    merged: dict[tuple[str, int], Consumer] = {}
     for product in group.consumers:
         consumer = consumer_of(product)
-        if isinstance(consumer, str):
-            return f"{product.node.op_type} '{product.node.name}' reads them, and cannot be fitted again: {consumer}"
-        known = merged.get(consumer.name)
+        known = merged.get(consumer.key)
         if known is not None:
             channels = np.where(consumer.channels >= 0, consumer.channels, known.channels)
             consumer = Consumer(consumer.layer, channels)
-        merged[consumer.name] = consumer
+        merged[consumer.key] = consumer
     return tuple(merged.values())

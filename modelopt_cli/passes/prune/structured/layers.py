@@ -16,6 +16,41 @@ from modelopt_cli.passes.prune.weights import Weight
 
 
 @dataclass(frozen=True)
+class PlainLayer:
+    """A weighted sum that is not fitted again: what leaves it is missed, and chosen by its weights alone.
+
+    Attributes:
+        node: GRU, ConvTranspose, a Conv of several groups, or a layer whose weight others read too.
+        index: Input that is the weight.
+        place: Axis of the weight that is summed over.
+    """
+
+    node: ir.Node
+    index: int
+    place: int
+
+    bias: None = None
+    inputs: tuple[str, ...] = ()
+
+    def matrix(self) -> np.ndarray:
+        """The weight as [1, rows, columns]."""
+        moved = np.moveaxis(self._weight.array(), self.place, -1)
+        return moved.reshape(1, -1, moved.shape[-1]).astype(np.float32)
+
+    def replace(self, matrix: np.ndarray) -> None:
+        """Put a matrix like that in its place."""
+        old = self._weight.array()
+        moved = matrix.reshape(np.moveaxis(old, self.place, -1).shape)
+        self._weight.replace(np.moveaxis(moved, -1, self.place).astype(old.dtype))
+
+    @property
+    def _weight(self) -> Weight:
+        value = self.node.inputs[self.index]
+        assert value is not None
+        return Weight(value, (self.node,))
+
+
+@dataclass(frozen=True)
 class Consumer:
     """A layer that sums over channels.
 
@@ -24,13 +59,26 @@ class Consumer:
         channels: The channel behind each column, int64 [columns]; -1 where there is none.
     """
 
-    layer: LinearLayer
+    layer: LinearLayer | PlainLayer
     channels: np.ndarray
 
     @property
     def name(self) -> str:
         """Name of its first output, which no edit of channels changes."""
         return self.layer.node.outputs[0].name or ""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Equal for two that read through the same matrix."""
+        return self.name, self.layer.index if isinstance(self.layer, PlainLayer) else -1
+
+    def layer_in(self, node: ir.Node) -> LinearLayer | PlainLayer:
+        """The layer of the same node in a clone of the model."""
+        if isinstance(self.layer, PlainLayer):
+            return PlainLayer(node, self.layer.index, self.layer.place)
+        found = layer_of(node)
+        assert not isinstance(found, str)
+        return found
 
 
 def layer_of(node: ir.Node) -> LinearLayer | str:
@@ -42,21 +90,27 @@ def layer_of(node: ir.Node) -> LinearLayer | str:
     return linear_layer(node, list(found.values()))
 
 
-def consumer_of(product: Product) -> Consumer | str:
-    """The layer behind a product, or the reason why it cannot be fitted."""
-    layer = layer_of(product.node)
-    if isinstance(layer, str):
-        return layer
-    columns = layer.matrix().shape
-    if columns[0] != 1:
-        return "its directions or groups cannot be fitted together"
-    ids = _ids(product.columns)
+def consumer_of(product: Product) -> Consumer:
+    """The layer behind a product, as one that can be fitted again where there is such."""
+    layer, ids = layer_of(product.node), _ids(product.columns)
+    shape = (0, 0, 0) if isinstance(layer, str) else layer.matrix().shape
+    if isinstance(layer, str) or shape[0] != 1:  # directions or groups cannot be fitted together
+        return Consumer(PlainLayer(product.node, product.weight, column_place(product.node, product.weight)), ids)
     if product.node.op_type in GATES:
-        whole = np.full(columns[2], -1)
-        start = 0 if product.weight == 1 else columns[2] - len(ids)
+        whole = np.full(shape[2], -1)
+        start = 0 if product.weight == 1 else shape[2] - len(ids)
         whole[start : start + len(ids)] = ids
         return Consumer(layer, whole)
-    return Consumer(layer, np.tile(ids, columns[2] // len(ids)))
+    return Consumer(layer, np.tile(ids, shape[2] // len(ids)))
+
+
+def column_place(node: ir.Node, index: int) -> int:
+    """Which axis of a weight is summed over."""
+    if node.op_type in GATES:
+        return 2
+    if node.op_type == "Gemm":
+        return int(bool(node.attributes.get_int("transB", 0)) == (index == 1))
+    return {"Conv": 1, "ConvTranspose": 0, "MatMul": 1 - index}[node.op_type]
 
 
 def _weight(node: ir.Node, index: int) -> ir.Value | None:

@@ -67,7 +67,10 @@ class StructuredPruning(Pass):
     ] = None
     saliency: Annotated[
         Saliency,
-        Field(description="What leaves first. refit: least error after consumers are solved again; or activation, l2."),
+        Field(
+            description="What leaves first. refit: least error after readers are solved again; activation: least "
+            "energy that they get; l2: smallest weights; quiet: least active channels."
+        ),
     ] = "refit"
     recover: Annotated[bool, Field(description="Fit the layers behind a cut again to the original's outputs.")] = True
     align: Annotated[

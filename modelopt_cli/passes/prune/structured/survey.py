@@ -12,16 +12,17 @@ import onnx_ir as ir
 
 from modelopt_cli.calibration.probe import Probe, run_session
 from modelopt_cli.data.dataset import Dataset, Sample
+from modelopt_cli.passes.prune.linear import LinearLayer
 from modelopt_cli.passes.prune.structured.budget import Choice
 from modelopt_cli.passes.prune.structured.elimination import Level, Reader, eliminate
 from modelopt_cli.passes.prune.structured.groups import Group
-from modelopt_cli.passes.prune.structured.layers import Consumer, layer_of
+from modelopt_cli.passes.prune.structured.layers import Consumer, PlainLayer
 from modelopt_cli.passes.prune.structured.normal import NormalEquations
 from modelopt_cli.passes.prune.structured.sampling import is_held_out, rows_per_sample
 from modelopt_cli.profiling.session import open_session
 from modelopt_cli.progress import Progress
 
-Saliency = Literal["refit", "activation", "l2"]
+Saliency = Literal["refit", "activation", "l2", "quiet"]
 
 JUDGED_SAMPLES = 32
 JUDGED_S = 15.0  # about so long for all groups together
@@ -103,9 +104,8 @@ def _measured(
     trial = model.clone()
     nodes = {node.outputs[0].name: node for node in trial.graph if node.outputs}
     for consumer, matrix, mean in zip(candidate.consumers, levels[middle].matrices, means, strict=True):
-        layer = layer_of(nodes[consumer.name])
-        assert not isinstance(layer, str)
-        if layer.bias is not None:
+        layer = consumer.layer_in(nodes[consumer.name])
+        if isinstance(layer, LinearLayer) and layer.bias is not None:
             layer.shift_bias(((layer.matrix()[0] - matrix) @ mean)[None])
         layer.replace(matrix[None])
     scale = outputs.error(trial) / max(levels[middle].error, 1e-12)
@@ -119,11 +119,16 @@ def _levels(
 ) -> tuple[list[Level], list[np.ndarray]]:
     readers, means = [], []
     for consumer in candidate.consumers:
+        parts = candidate.parts(consumer, label)
+        if isinstance(consumer.layer, PlainLayer):
+            readers.append(Reader(np.eye(len(parts)), consumer.layer.matrix()[0], parts))
+            means.append(np.zeros(len(parts)))
+            continue
         centred = consumer.layer.bias is not None
         square, _, _ = equations[consumer.name].moments(centred=centred)
         share = equations[consumer.name].shrinkage()
         believed = (1 - share) * square[0] + share * np.diag(np.diagonal(square[0]))
-        readers.append(Reader(believed, consumer.layer.matrix()[0], candidate.parts(consumer, label)))
+        readers.append(Reader(believed, consumer.layer.matrix()[0], parts))
         means.append(equations[consumer.name].mean()[0])
     count = candidate.group.size
     scores = None if saliency == "refit" else np.sum([_simple(r, count, saliency) for r in readers], axis=0)
@@ -131,26 +136,36 @@ def _levels(
 
 
 def _simple(reader: Reader, count: int, saliency: Saliency) -> np.ndarray:
-    """Sum of w^2 over the columns of each part, times E x^2 for ``activation``; relative to the whole layer."""
-    weight = np.square(reader.weights).sum(axis=0)
-    if saliency == "activation":
+    """Sum of w^2 over the columns of each part, times E x^2 for ``activation``; E x^2 alone for ``quiet``.
+
+    Relative to the whole layer.
+    """
+    weight = np.square(reader.weights).sum(axis=0) if saliency != "quiet" else np.ones(len(reader.parts))
+    if saliency != "l2":
         weight = weight * np.diagonal(reader.hessian)
     parts = np.bincount(reader.parts + 1, weights=weight, minlength=count + 1)[1:]
     return np.asarray(parts / max(weight.sum(), 1e-30))
 
 
 def _second_moments(model: ir.Model, candidates: Sequence[Candidate], data: Dataset) -> dict[str, NormalEquations]:
-    consumers = {consumer.name: consumer for candidate in candidates for consumer in candidate.consumers}
-    names = list(dict.fromkeys(name for consumer in consumers.values() for name in consumer.layer.inputs))
+    consumers = {
+        consumer.name: (consumer, consumer.layer)
+        for candidate in candidates
+        for consumer in candidate.consumers
+        if isinstance(consumer.layer, LinearLayer)
+    }
+    if not consumers:
+        return {}
+    names = list(dict.fromkeys(name for _, layer in consumers.values() for name in layer.inputs))
     probe = Probe(model, names)
-    found = {name: NormalEquations(1, len(consumer.channels)) for name, consumer in consumers.items()}
+    found = {name: NormalEquations(1, len(consumer.channels)) for name, (consumer, _) in consumers.items()}
     for index, sample in enumerate(data):
         if is_held_out(index, len(data)):
             continue
         arrays = probe.run(sample)
-        for name, consumer in consumers.items():
+        for name, (consumer, layer) in consumers.items():
             limit = rows_per_sample(len(consumer.channels), len(data))
-            found[name].update(consumer.layer.rows(arrays, limit, index))
+            found[name].update(layer.rows(arrays, limit, index))
     return found
 
 

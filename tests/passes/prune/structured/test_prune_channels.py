@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +192,47 @@ def test_where_no_cut_keeps_the_limit_nothing_leaves() -> None:
     assert model_bytes(done.model) == model_bytes(model)
     with pytest.raises(UsageError, match="needs labelled evaluation data"):
         run_pass(PruneChannels(max_accuracy_drop=0.01), model, calibration=images())
+
+
+def gru(direction: str = "forward") -> ir.Model:
+    ways = 2 if direction == "bidirectional" else 1
+    text = f"""m (float[N,5,3] x) => (float[5,N,4] y) {{ s = Transpose <perm=[1,0,2]> (x)
+        g, last = GRU <hidden_size=32, linear_before_reset=1, direction="{direction}"> (s, w1, r1, b1)
+        t = Transpose <perm=[0,2,1,3]> (g)  f = Reshape (t, to)  y = MatMul (f, wy) }}"""
+    weights = {"w1": w(ways, 96, 3), "r1": w(ways, 96, 32) / 4, "b1": w(ways, 192), "wy": w(32 * ways, 4)}
+    return named(model_from_text(text, **weights, to=ints(0, 0, 32 * ways)))
+
+
+def upsampling() -> ir.Model:
+    text = """m (float[N,3,8,8] x) => (float[N,5,16,16] y) {
+        a = Conv (x, w1, b1)  r = Relu (a)  u = ConvTranspose <strides=[2,2]> (r, w2)
+        s = Relu (u)  y = Conv (s, w3) }"""
+    return named(model_from_text(text, w1=w(32, 3, 1, 1), b1=w(32), w2=w(32, 48, 2, 2), w3=w(5, 48, 1, 1)))
+
+
+def shared() -> ir.Model:
+    text = """m (float[N,3,8,8] x) => (float[N,5] y) {
+        a = Conv (x, w1, b1)  r = Relu (a)  b = Conv (r, w2)  s = Relu (b)  c = Conv (s, w2)
+        p = GlobalAveragePool (c)  f = Flatten (p)  y = Gemm <transB=1> (f, w4) }"""
+    return named(model_from_text(text, w1=w(32, 3, 1, 1), b1=w(32), w2=w(32, 32, 1, 1) / 4, w4=w(5, 32)))
+
+
+def sequences() -> ArrayDataset:
+    return ArrayDataset({"x": np.random.default_rng(2).standard_normal((16, 5, 3)).astype(np.float32)})
+
+
+@pytest.mark.parametrize("saliency", ["refit", "activation", "l2", "quiet"])
+@pytest.mark.parametrize(
+    "build",
+    [gru, lambda: gru("bidirectional"), upsampling, shared],
+    ids=["GRU", "bidirectional GRU", "ConvTranspose", "shared weights"],
+)
+def test_what_cannot_be_fitted_again_can_shrink_all_the_same(build: Callable[[], ir.Model], saliency: str) -> None:
+    model = build()
+    data = sequences() if len(model.graph.inputs[0].shape or ()) == 3 else images()
+    result = run_pass(PruneChannels(parameters=0.7, seconds=0, saliency=saliency), model, calibration=data)
+    assert result.changed
+    assert result.details["parameters"] <= 0.7
+    before, after = (run_model(each, next(iter(data)))["y"] for each in (model, result.model))
+    assert after.shape == before.shape
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.5

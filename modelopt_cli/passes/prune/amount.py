@@ -11,7 +11,8 @@ from modelopt_cli.errors import UsageError
 from modelopt_cli.format import format_bytes
 from modelopt_cli.graph.io import model_bytes, weight_bytes
 from modelopt_cli.passes.prune.distribution import MOST
-from modelopt_cli.passes.prune.pack_sparse import BITS, OVERHEAD_BYTES
+from modelopt_cli.passes.prune.pack_sparse import OVERHEAD_BYTES
+from modelopt_cli.passes.prune.unpack import BITS
 from modelopt_cli.passes.prune.weights import Weight
 
 SHARED_BYTES = 2560  # of what all decoders read

@@ -99,3 +99,27 @@ def test_what_would_not_get_smaller_is_left_alone_with_the_reason() -> None:
 def test_small_weights_and_outputs_are_not_worth_a_word() -> None:
     result = run_pass(PackSparse(), one_product(sparse(8, 8)))
     assert (result.changed, result.skipped) == (0, ())
+
+
+def test_small_weights_share_a_decoder_and_notes_are_left_out() -> None:
+    layers = 6
+    body = "  ".join(f"h{i + 1} = MatMul (h{i}, w{i})" for i in range(layers))
+    text = f"m (float[N,24] h0) => (float[N,24] h{layers}) {{ {body} }}"
+    model = model_from_text(text, **{f"w{i}": sparse(24, 24) for i in range(layers)})
+    model.graph.node(0).metadata_props["pkg.exporter.stack_trace"] = "x" * 500
+    result = run_pass(PackSparse(), model)
+    assert result.changed == layers
+    assert (op_types(result.model).count("CumSum"), op_types(result.model).count("Split")) == (1, 1)
+    assert not any(node.metadata_props for node in result.model.graph)
+    feeds = {"h0": RNG.standard_normal((3, 24)).astype(np.float32)}
+    assert_same_outputs(model, result.model, feeds, rtol=0, atol=0)
+
+
+def test_large_weights_are_decoded_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelopt_cli.passes.prune.unpack.MOST_TOGETHER", 5000)
+    text = "m (float[N,64] x) => (float[N,64] y) { h = MatMul (x, a)  y = MatMul (h, b) }"
+    model = model_from_text(text, a=sparse(64, 64), b=sparse(64, 64))
+    result = run_pass(PackSparse(), model)
+    assert op_types(result.model).count("CumSum") == 2
+    feeds = {"x": RNG.standard_normal((3, 64)).astype(np.float32)}
+    assert_same_outputs(model, result.model, feeds, rtol=0, atol=0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from modelopt_cli.cli.compare import AllowCode
 from modelopt_cli.cli.console import print_json, print_payload, progress_sink
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from modelopt_cli.progress import Progress
 
 DEFAULT_METRIC = "top1"
+RunBatch = Annotated[
+    int | None, typer.Option("--batch", min=1, metavar="N", help="Samples a run. Default: 1, or what the model takes.")
+]
 
 
 def evaluate(
@@ -27,6 +32,7 @@ def evaluate(
     allow_code: AllowCode = False,
     baseline: Baseline = None,
     threads: Threads = None,
+    batch: RunBatch = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -42,7 +48,7 @@ def evaluate(
     opened = open_dataset(evaluation)
     source = read_model(model)
     other = None if baseline is None else read_model(baseline)
-    data = bind(opened, source.model)
+    data = bind(opened, source.model, batch=batch)
     chosen = asked if asked is not None or data.labels is None else choose_metric(DEFAULT_METRIC)
     if chosen is None and other is None:
         raise UsageError("holds no labels to score against", where=evaluation, hint="--baseline FILE gives agreement")

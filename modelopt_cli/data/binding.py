@@ -14,7 +14,7 @@ from modelopt_cli.data.files import FileDataset
 from modelopt_cli.data.members import Member
 from modelopt_cli.data.signature import Dim, InputSpec, Signature, signature
 from modelopt_cli.data.trimming import trim, trim_plan
-from modelopt_cli.errors import DataError
+from modelopt_cli.errors import DataError, UsageError
 
 WIDENINGS = {("float16", "float32"), ("int32", "int64")}
 UNNAMED = ("", "arr_0")  # a .npy file; numpy.savez(FILE, array)
@@ -28,7 +28,8 @@ class BoundDataset:
         files: The samples in the files.
         members: Model input -> member of the files.
         inputs: The model's signature.
-        batch_size: 1, or the number that the model's batch dimension is fixed to.
+        batch_size: Samples that the model takes at a time: the number that its batch dimension is fixed to, otherwise
+            1 or what was asked for.
         trimmed: Whether padding behind an attention mask is cut off.
     """
 
@@ -113,7 +114,9 @@ class BoundDataset:
         return cast
 
 
-def bind(dataset: FileDataset, model: ir.Model | Signature, *, trim: bool = True) -> BoundDataset:
+def bind(
+    dataset: FileDataset, model: ir.Model | Signature, *, trim: bool = True, batch: int | None = None
+) -> BoundDataset:
     """Match the members of a data set to the inputs of a model.
 
     Members are matched by name; one unnamed array goes to a model of one input. Types must be equal, or float16 for
@@ -125,9 +128,12 @@ def bind(dataset: FileDataset, model: ir.Model | Signature, *, trim: bool = True
         model: The model, or its `signature`.
         trim: Cut padding: where an input is an attention mask (integer, "mask" in its name, [batch, sequence]) that
             ends in zeros, every axis of that symbol is cut to the last position in use.
+        batch: Samples at a time, of one length; None: 1, or what the model is fixed to. More are faster where a run is
+            short, but whoever quantizes dynamically does it over the whole batch: answers then depend on neighbours.
 
     Raises:
         DataError: Names, types, rank or fixed dimensions differ, or the number of samples does between inputs.
+        UsageError: A batch that the model does not take.
     """
     specs = signature(model) if isinstance(model, ir.Model) else model
     members = _match_names(dataset, specs)
@@ -136,10 +142,13 @@ def bind(dataset: FileDataset, model: ir.Model | Signature, *, trim: bool = True
         for spec in specs:
             _check_member(file[members[spec.name]], spec, dataset.source, whole=whole)
     selected = dataset.select(tuple(members.values()), whole=whole)
-    batch = {_fixed_batch(spec, selected.files[0][members[spec.name]], whole=whole) for spec in specs}
-    if len(batch) > 1:
-        raise DataError(f"the model's inputs are fixed to different batch sizes: {sorted(batch)}", where=dataset.source)
-    return BoundDataset(selected, members, specs, batch.pop() if batch else 1, trim)
+    sizes = [_fixed_batch(spec, selected.files[0][members[spec.name]], whole=whole) for spec in specs]
+    fixed = {size for size in sizes if size is not None}
+    if len(fixed) > 1:
+        raise DataError(f"the model's inputs are fixed to different batch sizes: {sorted(fixed)}", where=dataset.source)
+    if fixed and batch is not None and batch not in fixed:
+        raise UsageError(f"batch {batch} is not for this model: {fixed.pop()} is fixed", where="--batch")
+    return BoundDataset(selected, members, specs, fixed.pop() if fixed else batch or 1, trim)
 
 
 def _match_names(dataset: FileDataset, specs: Signature) -> dict[str, str]:
@@ -200,15 +209,18 @@ def _fits(member: Member, spec: InputSpec) -> bool:
     return spec.dtype.kind in kinds.get(member.dtype.kind, "")
 
 
-def _fixed_batch(spec: InputSpec, member: Member, *, whole: bool) -> int:
+def _fixed_batch(spec: InputSpec, member: Member, *, whole: bool) -> int | None:
+    """Samples that the model insists on taking at a time; None where that is free."""
+    if spec.shape is None:
+        return None
     if not spec.shape or len(member.shape) + whole != len(spec.shape):
         return 1
-    return spec.shape[0] if isinstance(spec.shape[0], int) else 1
+    return spec.shape[0] if isinstance(spec.shape[0], int) else None
 
 
 def _stack(samples: list[Sample]) -> Sample:
     if len(samples) == 1:
         return samples[0]
     if any(array.shape[1:] != samples[0][name].shape[1:] for sample in samples for name, array in sample.items()):
-        raise DataError("samples of different lengths do not go into the model's fixed batch", hint="pad them")
+        raise DataError("samples of different lengths do not go into one batch", hint="pad them")
     return {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]}

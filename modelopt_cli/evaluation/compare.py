@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from modelopt_cli.data.dataset import Dataset, Sample
+from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.errors import DataError
 from modelopt_cli.evaluation.agreement import AgreementMeter, OutputAgreement, are_scores
 from modelopt_cli.evaluation.interval import difference_interval, whole_difference_interval
 from modelopt_cli.evaluation.metric import ByClass
 from modelopt_cli.evaluation.metrics import AnyMetric, WholeMetric, find_metric
-from modelopt_cli.profiling.session import Session, one_line, open_session, runtime_errors
+from modelopt_cli.evaluation.outputs import session_outputs
+from modelopt_cli.profiling.session import open_session
 from modelopt_cli.progress import Progress, Silent
 
 Model = Path | bytes | ir.Model
@@ -84,14 +84,14 @@ def compare(
     mask_threshold: float | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Run both models over a dataset that fits them (see `data.bind`), sample by sample.
+    """Run both models over a dataset that fits them (see `data.bind`), samples on all processors at once.
 
     Args:
         reference: The original.
         candidate: The result: same inputs and outputs.
         dataset: Samples; labels are used only when ``metric`` is given.
         metric: A metric, or the name of one, measured on the first output.
-        threads: Threads of each session.
+        threads: Threads of each session; as many runs at once as processors allow.
         max_samples: At most this many, spread evenly; default all.
         mask_threshold: Also measure how far what lies above it overlaps, on every output.
         progress: Where to say how far it is.
@@ -110,7 +110,8 @@ def compare(
     dims = {dim for value in sessions[0].get_inputs() for dim in value.shape[1:]}
     meters = [AgreementMeter(each.name, mask_threshold, scores=are_scores(each.shape, dims)) for each in declared]
     kept: tuple[list[Any], list[Any]] = ([], [])
-    for index, pair in enumerate(_outputs(sessions, names, data, progress or Silent(), "comparing")):
+    found = session_outputs(sessions, names, data, progress or Silent(), "comparing", threads=threads)
+    for index, pair in enumerate(found):
         for meter, ref, got in zip(meters, *pair, strict=True):
             if isinstance(ref, np.ndarray) and ref.dtype.kind in "fiub":
                 meter.update(ref, got)
@@ -159,37 +160,8 @@ def evaluate(
     truth = _truth(data, chosen)
     session = open_session(model, threads=threads, arena=False)
     names = [session.get_outputs()[0].name]
-    found = _outputs((session,), names, data, progress or Silent(), "evaluating")
+    found = session_outputs((session,), names, data, progress or Silent(), "evaluating", threads=threads)
     return _value(chosen, [_keep(chosen, outputs[0], truth[index]) for index, (outputs,) in enumerate(found)])
-
-
-def _outputs(
-    sessions: tuple[Session, ...], names: list[str], data: Dataset, progress: Progress, label: str
-) -> Iterator[tuple[list[np.ndarray], ...]]:
-    """Per sample and session the outputs, each with a batch axis of 1 where the model has one."""
-    if not len(data):
-        raise DataError("holds no samples", where=data.source)
-    with progress.task(label, len(data)) as advance:
-        remaining = len(data)
-        for sample in data:
-            valid = min(data.batch_size, remaining)
-            results = tuple(_run(session, names, sample) for session in sessions)
-            for row in range(valid):
-                yield tuple([_row(array, row, data.batch_size) for array in outputs] for outputs in results)
-            remaining -= valid
-            advance(valid)
-
-
-def _run(session: Session, names: list[str], sample: Sample) -> list[np.ndarray]:
-    try:
-        return session.run(names, dict(sample))
-    except runtime_errors() as error:
-        shapes = ", ".join(f"'{name}' {array.dtype}{list(array.shape)}" for name, array in sample.items())
-        raise DataError(f"the model does not run on {shapes}: {one_line(error)}") from error
-
-
-def _row(array: np.ndarray, row: int, batch: int) -> np.ndarray:
-    return array if batch == 1 or array.shape[:1] != (batch,) else array[row : row + 1]
 
 
 def _unbatched(output: np.ndarray) -> np.ndarray:

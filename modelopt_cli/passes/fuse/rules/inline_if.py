@@ -8,6 +8,9 @@ import onnx_ir as ir
 
 from modelopt_cli.graph import edit
 from modelopt_cli.passes.fuse.engine import Editor, Rule
+from modelopt_cli.passes.fuse.ranks import needed_rank, possible_ranks
+
+BRANCHES = ("then_branch", "else_branch")
 
 
 @dataclass(frozen=True)
@@ -19,17 +22,24 @@ class Found:
 
 
 class InlineIf(Rule[Found]):
-    """If(constant) {a} else {b} -> a, or b."""
+    """Take the branch out that is always taken.
+
+    If(constant) {a} else {b} -> a, or b
+    LSTM(If(c) {Squeeze(x)} else {x}) -> LSTM(Squeeze(x))     (x has 4 axes, with which LSTM would fail)
+
+    PyTorch's exporter writes such branches for ``squeeze`` and for what may be batched or not.
+    """
 
     name = "inline-if"
     roots = frozenset({"If"})
 
     def match(self, node: ir.Node, graph: Editor) -> Found | None:
         condition = edit.constant(node.inputs[0])
-        if condition is None or condition.size != 1:
-            return None
-        taken = "then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"
-        return Found(node, node.attributes[taken].as_graph())
+        if condition is not None and condition.size == 1:
+            taken = BRANCHES[0] if bool(condition.reshape(-1)[0]) else BRANCHES[1]
+            return Found(node, node.attributes[taken].as_graph())
+        possible = [branch for branch in BRANCHES if _may_be_taken(node, node.attributes[branch].as_graph())]
+        return Found(node, node.attributes[possible[0]].as_graph()) if len(possible) == 1 else None
 
     def check(self, found: Found, graph: Editor) -> str | None:
         for outer, inner in zip(found.node.outputs, found.branch.outputs, strict=True):
@@ -55,3 +65,13 @@ class InlineIf(Rule[Found]):
             graph.touch(inner)
         for outer, result in zip(list(node.outputs), results, strict=True):
             graph.replace(outer, result)
+
+
+def _may_be_taken(node: ir.Node, branch: ir.Graph) -> bool:
+    """Whether what reads the results can run with the ranks that they have in this branch."""
+    for outer, inner in zip(node.outputs, branch.outputs, strict=True):
+        needed = needed_rank(outer)
+        ranks = None if needed is None else possible_ranks(inner)
+        if ranks is not None and needed not in ranks:
+            return False
+    return True

@@ -34,7 +34,7 @@ class MergeReshapes(Rule[Found]):
         if first is None or first.op_type not in RESHAPES or first.domain not in ("", "ai.onnx"):
             return None
         source = first.inputs[0]
-        if source is None or edit.only_reader(first.outputs[0]) is not node:
+        if source is None or not (_only_reshaped(first.outputs[0]) or _is_undone(source, node.outputs[0])):
             return None
         return Found(node, source, _target(node, dimensions(source)))
 
@@ -45,6 +45,18 @@ class MergeReshapes(Rule[Found]):
         out = found.node.outputs[0]
         shape = graph.weight(np.array(found.target, dtype=np.int64), f"{out.name}_shape")
         graph.replace(out, graph.add("Reshape", [found.source, shape], like=out, before=found.node))
+
+
+def _only_reshaped(value: ir.Value) -> bool:
+    """Whether the value is needed for other shapes of it alone, so that nothing will read it."""
+    used = value.uses()
+    return not value.is_graph_output() and all(u.node.op_type in RESHAPES and u.idx == 0 for u in used)
+
+
+def _is_undone(source: ir.Value, result: ir.Value) -> bool:
+    """Whether the second node surely gives back what the first one was given."""
+    before = dimensions(source)
+    return before is not None and None not in before and before == dimensions(result)
 
 
 def _target(node: ir.Node, before: Elements | None) -> tuple[int, ...] | None:

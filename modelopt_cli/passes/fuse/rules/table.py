@@ -18,6 +18,7 @@ from modelopt_cli.passes.fuse.rules.fuse_attention import FuseAttention
 from modelopt_cli.passes.fuse.rules.group_queries import GroupQueries
 from modelopt_cli.passes.fuse.rules.hard_sigmoid_to_clip import HardSigmoidToClip
 from modelopt_cli.passes.fuse.rules.inline_if import InlineIf
+from modelopt_cli.passes.fuse.rules.keep_axes import KeepAxes
 from modelopt_cli.passes.fuse.rules.known_integers import KnownIntegers
 from modelopt_cli.passes.fuse.rules.matmul_to_gemm import MatMulToGemm
 from modelopt_cli.passes.fuse.rules.merge_affine import MergeAffine
@@ -52,7 +53,7 @@ Table = tuple[tuple[AnyRule, ...], ...]
 
 SIMPLIFY: Table = (
     (InlineIf(), KnownIntegers(), StaticReshape(), DropNoOp(), DropZeroState(), CastLikeToCast(), MergeCasts()),
-    (DropExpand(), SequenceToSplit()),
+    (DropExpand(), SequenceToSplit(), KeepAxes()),
     (MergeTransposes(), CancelTransposes(), MergeReshapes(), MergeSlices(), SliceToGather(), MergeConcats()),
 )
 

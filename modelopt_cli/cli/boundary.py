@@ -42,7 +42,7 @@ def boundary(debug: Callable[[], bool] = lambda: False) -> Iterator[None]:
         if _is_framework(error) and not _interrupted.is_set():
             raise
         # An extension module that is interrupted while it is imported makes an ImportError of it.
-        code, lines = _explain(KeyboardInterrupt() if _interrupted.is_set() else error)
+        code, lines = explain(KeyboardInterrupt() if _interrupted.is_set() else error)
         if debug():
             traceback.print_exc()
         with suppress(OSError):  # stderr may be closed as well; the exit code still speaks
@@ -51,8 +51,8 @@ def boundary(debug: Callable[[], bool] = lambda: False) -> Iterator[None]:
         raise SystemExit(code) from None
 
 
-def _explain(error: BaseException) -> tuple[int, list[str]]:
-    """The exit code of an error, and what is said of it."""
+def explain(error: BaseException) -> tuple[int, list[str]]:
+    """The exit code of an error, and the lines that say what is wrong."""
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED, ["modelopt: interrupted"]
     if isinstance(error, BrokenPipeError):

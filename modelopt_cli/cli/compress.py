@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from modelopt_cli.cli.options import ModelArgument, OptionalRecipe, RecipeOption, RunFlags, with_run_flags
+from modelopt_cli.cli.options import ModelsArgument, OptionalRecipe, RecipeOption, RunFlags, with_run_flags
 from modelopt_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ METHODS = {"auto": "quantize", "static": "quantize-static", "dynamic": "quantize
 
 
 @with_run_flags
-def compress(model: ModelArgument, recipe: RecipeOption = "int8", *, flags: RunFlags) -> None:
+def compress(models: ModelsArgument, recipe: RecipeOption = "int8", *, flags: RunFlags) -> None:
     """Run a recipe on a model, measure the result against the original, write both model and report."""
     from modelopt_cli.cli.run import read_recipe, run_recipe
 
-    run_recipe(model, read_recipe(recipe, flags), recipe, flags)
+    run_recipe(models, read_recipe(recipe, flags), recipe, flags)
 
 
 @with_run_flags
 def prune(
-    model: ModelArgument,
+    models: ModelsArgument,
     recipe: OptionalRecipe = None,
     sparsity: Annotated[float | None, typer.Option("--sparsity", metavar="SHARE", help="Zeros to make: 0.5.")] = None,
     criterion: Annotated[
@@ -81,12 +81,12 @@ def prune(
         share = 0.5 if sparsity is None else sparsity
         name = "prune" if limits and sparsity is None else f"prune-{share * 100:g}"
         own = {"name": name, "steps": [*prepare, {"pass": "prune", "with": {**options, **limits}}]}
-    _run_family("prune", model, recipe, own, flags)
+    _run_family("prune", models, recipe, own, flags)
 
 
 @with_run_flags
 def quantize(
-    model: ModelArgument,
+    models: ModelsArgument,
     recipe: OptionalRecipe = None,
     method: Annotated[
         str | None,
@@ -114,7 +114,7 @@ def quantize(
     if not explain:
         step = {"pass": METHODS[method or "auto"], "with": options}
         name = "int8-dynamic" if method == "dynamic" else "int8"
-        _run_family("quantize", model, recipe, {"name": name, "steps": [step]}, flags)
+        _run_family("quantize", models, recipe, {"name": name, "steps": [step]}, flags)
         return
     if method == "dynamic" or flags.calibration is None:
         raise UsageError("errors are measured on calibration data", where="--explain", hint="--calib FILE, no --method")
@@ -123,16 +123,21 @@ def quantize(
     step = {"pass": METHODS[method or "auto"], "with": {**options, "explain": True}}
     if recipe is not None:
         flags = replace(flags, overrides=[*(flags.overrides or ()), "steps.quantize.explain=true"])
-    _run_family("quantize", model, recipe, {"name": "int8", "steps": [step]}, flags, explained_lines)
+    _run_family("quantize", models, recipe, {"name": "int8", "steps": [step]}, flags, explained_lines)
 
 
 def _run_family(
-    family: Family, model: str, recipe: str | None, own: dict[str, Any], flags: RunFlags, more: After | None = None
+    family: Family,
+    models: list[str],
+    recipe: str | None,
+    own: dict[str, Any],
+    flags: RunFlags,
+    more: After | None = None,
 ) -> None:
     from modelopt_cli.cli.run import read_recipe, recipe_of_flags, run_recipe
 
     chosen = recipe_of_flags(own, flags) if recipe is None else read_recipe(recipe, flags).family(family)
-    run_recipe(model, chosen, recipe, flags, more)
+    run_recipe(models, chosen, recipe, flags, more)
 
 
 def _refuse_mixture(structured: bool, zeros: dict[str, Any], budget: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,12 @@ PLAIN_LINE_EVERY_SECONDS = 10.0
 def say(message: str) -> None:
     """One line on stderr."""
     print(f"modelopt: {message}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def print_error(lines: Iterable[str]) -> None:
+    """Lines on stderr as they are."""
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+    sys.stderr.flush()
 
 
 def print_json(payload: Any) -> None:

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from modelopt_cli.cli.options import ModelArgument, OptionalRecipe, RunFlags, parse_shapes, with_run_flags
+from modelopt_cli.cli.options import ModelsArgument, OptionalRecipe, RunFlags, parse_shapes, with_run_flags
 from modelopt_cli.errors import UsageError
 
 
 @with_run_flags
 def fuse(
-    model: ModelArgument,
+    models: ModelsArgument,
     recipe: OptionalRecipe = None,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="RULE", help="Apply this rule and no others (repeatable).")
@@ -45,9 +45,9 @@ def fuse(
     if explain:
         from modelopt_cli.cli.render_fuse import explain_lines
 
-        run_recipe(model, chosen, recipe, flags, more=explain_lines)
+        run_recipe(models, chosen, recipe, flags, more=explain_lines)
     else:
-        run_recipe(model, chosen, recipe, flags)
+        run_recipe(models, chosen, recipe, flags)
 
 
 def _steps(only: list[str] | None, skip: list[str] | None, pin: list[str] | None) -> list[dict[str, Any]]:

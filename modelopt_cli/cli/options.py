@@ -30,7 +30,7 @@ Output = Annotated[
     typer.Option(
         "-o",
         "--output",
-        metavar="FILE",
+        metavar="FILE|FOLDER/",
         help="Where the result goes; - is stdout. Default: <stem>.<recipe>.onnx beside the source.",
     ),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from modelopt_cli.cli.tables import literal, plain_table
+from modelopt_cli.cli.tables import literal, plain_table, short_names
 from modelopt_cli.report.summary import GateRow, StepRow, Summary, summarize_report
 
 if TYPE_CHECKING:
@@ -66,6 +66,19 @@ def _steps(steps: tuple[StepRow, ...]) -> Iterator[RenderableType]:
         more = len(step.skipped) - REASONS_SHOWN
         if more > 0:
             yield Text(f"  {more} more reason{'s' if more > 1 else ''}: see --report FILE or --json", style="dim")
+
+
+def batch_table(rows: Sequence[tuple[str, RunReport | None, str]]) -> Table:
+    """A line for each model: (name, report, what went wrong)."""
+    table = plain_table("model", "", "written")
+    names = short_names([name for name, _, _ in rows])
+    for name, (_, report, said) in zip(names, rows, strict=True):
+        if report is None:
+            table.add_row(name, Text(f"failed: {said}", style="red"), "")
+        else:
+            style = "" if report.gates_met else "red"
+            table.add_row(name, Text(summarize_report(report).verdict, style=style), report.output or "")
+    return table
 
 
 def plan_lines(plan: Mapping[str, Any]) -> Iterator[RenderableType]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.cli.console import print_json, print_payload, progress_sink
-from modelopt_cli.cli.files import PIPE, check_outputs, output_path, read_model, refuse_two_pipes, require_file
+from modelopt_cli.cli.files import PIPE, read_model, refuse_two_pipes
+from modelopt_cli.cli.jobs import Job, plan_jobs
 from modelopt_cli.cli.options import RunFlags, check_providers, parse_shapes
 from modelopt_cli.errors import GateError, ModelError, UsageError
 
@@ -48,7 +50,7 @@ def recipe_of_flags(settings: Mapping[str, Any], flags: RunFlags) -> Recipe:
 
 
 def run_recipe(
-    model: str,
+    models: Sequence[str],
     recipe: Recipe,
     recipe_name: str | None,
     flags: RunFlags,
@@ -57,7 +59,7 @@ def run_recipe(
     """Run, write, print; a missed requirement is the last thing that is said.
 
     Args:
-        model: As the user named it.
+        models: As the user named them; of several, each is run whatever becomes of the others.
         recipe: With all overrides applied.
         recipe_name: As the user named it, for the depfile; None for a recipe that flags spell.
         flags: What all of these commands have in common.
@@ -67,62 +69,82 @@ def run_recipe(
         GateError: A requirement of the recipe was missed; the model is written all the same, but for
             ``--strict-output``.
     """
-    refuse_two_pipes(model, flags.calibration, flags.evaluation)
-    output = _check_flags(model, recipe, flags)
+    refuse_two_pipes(*models, flags.calibration, flags.evaluation)
+    _check_flags(models, flags)
+    jobs = plan_jobs(models, recipe.name, flags)
     options = _options(recipe, flags)
-    source = read_model(model)
-    if output is not None:
-        from modelopt_cli.graph.io import check_room
+    if len(jobs) > 1:
+        from modelopt_cli.cli.batch import run_many
 
-        check_room(output, source.file_bytes)
-    if flags.dry_run:
-        _print_plan(source.label, output, recipe, options, flags)
+        run_many(jobs, lambda job: _execute(job, recipe, recipe_name, options), more)
         return
-    from modelopt_cli.pipeline.plan import plan_of, write_plan
-    from modelopt_cli.pipeline.runner import compress
-    from modelopt_cli.report.write import write_report
-
-    result = compress(source, recipe, options)
-    wanted = result.report.gates_met or not flags.strict_output
-    report = _write(result, output, flags, _inputs(source, options, recipe_name)) if wanted else result.report
-    if flags.plan_out is not None:
-        write_plan(plan_of(report), flags.plan_out)
-    if flags.report is not None and (not wanted or output is None):
-        write_report(report, flags.report)
-    _print_report(report, flags, to_stderr=wanted and output is None)
-    if flags.annotations == "github":
-        _annotate(report)
-    if more is not None:
-        print_payload(*more(report), to_stderr=wanted and output is None)
-    if not report.gates_met:
-        raise _gate_error(report, output, written=wanted)
+    report = _execute(jobs[0], recipe, recipe_name, options)
+    if report is not None:
+        _tell(report, jobs[0], more)
 
 
-def _check_flags(model: str, recipe: Recipe, flags: RunFlags) -> Path | None:
-    """Refuse what cannot work before anything is read; the output path, None for stdout."""
-    if flags.as_json and (flags.output == PIPE or (flags.output is None and model == PIPE)):
+def _check_flags(models: Sequence[str], flags: RunFlags) -> None:
+    """Refuse what cannot work before anything is read."""
+    if flags.as_json and (flags.output == PIPE or (flags.output is None and PIPE in models)):
         raise UsageError("stdout cannot hold both the model and the report", where="--json", hint="give -o FILE")
     if flags.report is not None:
         from modelopt_cli.report.write import check_report_path
 
         check_report_path(flags.report)
-    output = output_path(model, flags.output, recipe.name)
-    check_outputs(model, output=output, report=flags.report, depfile=flags.depfile, **{"plan-out": flags.plan_out})
     if flags.locked and flags.plan is None:
         raise UsageError("there is no plan to be locked to", where="--locked", hint="give --plan FILE")
-    if flags.depfile is not None and (output is None or model == PIPE):
-        raise UsageError(
-            "a rule of make needs the names of two files", where="--depfile", hint="give MODEL and -o FILE"
-        )
-    require_file(model, "model")
-    return output
+
+
+def _execute(job: Job, recipe: Recipe, recipe_name: str | None, options: CompressOptions) -> RunReport | None:
+    """One model, from reading it to writing all files; None for a dry run, whose plan is printed."""
+    flags, output = job.flags, job.output
+    if flags.plan is not None:
+        from modelopt_cli.pipeline.plan import read_plan
+
+        options = replace(options, plan=read_plan(flags.plan))
+    source = read_model(job.model)
+    if output is not None and output.parent.is_dir():  # a dry run makes no folder
+        from modelopt_cli.graph.io import check_room
+
+        check_room(output, source.file_bytes)
+    if flags.dry_run:
+        _print_plan(source.label, output, recipe, options, flags)
+        return None
+    from modelopt_cli.pipeline.plan import plan_of, write_plan
+    from modelopt_cli.pipeline.runner import compress
+    from modelopt_cli.report.write import write_report
+
+    result = compress(source, recipe, options)
+    wanted = is_wanted(result.report, flags)
+    report = _write(result, output, flags, _inputs(source, options, recipe_name)) if wanted else result.report
+    if flags.plan_out is not None:
+        write_plan(plan_of(report), flags.plan_out)
+    if flags.report is not None and (not wanted or output is None):
+        write_report(report, flags.report)
+    return report
+
+
+def is_wanted(report: RunReport, flags: RunFlags) -> bool:
+    """Whether the model is written: with ``--strict-output`` only when every requirement is met."""
+    return report.gates_met or not flags.strict_output
+
+
+def _tell(report: RunReport, job: Job, more: Callable[[RunReport], Iterable[RenderableType]] | None) -> None:
+    flags, written = job.flags, is_wanted(report, job.flags)
+    to_stderr = written and job.output is None
+    _print_report(report, flags, to_stderr=to_stderr)
+    if flags.annotations == "github":
+        annotate(report)
+    if more is not None:
+        print_payload(*more(report), to_stderr=to_stderr)
+    if not report.gates_met:
+        raise gate_error(report, job.output, written=written)
 
 
 def _options(recipe: Recipe, flags: RunFlags) -> CompressOptions:
     from modelopt_cli.cache import open_cache
     from modelopt_cli.evaluation.metrics import find_metric
     from modelopt_cli.pipeline.options import CompressOptions
-    from modelopt_cli.pipeline.plan import read_plan
 
     metric = flags.metric or recipe.data.evaluation.metric
     if metric is not None:
@@ -136,7 +158,6 @@ def _options(recipe: Recipe, flags: RunFlags) -> CompressOptions:
         batch=flags.batch,
         shapes=parse_shapes(flags.shapes),
         allow_random_calibration=flags.allow_random,
-        plan=None if flags.plan is None else read_plan(flags.plan),
         locked=flags.locked,
         cache=open_cache(),
         progress=progress_sink(flags.quiet),
@@ -213,14 +234,14 @@ def _print_report(report: RunReport, flags: RunFlags, *, to_stderr: bool) -> Non
         print_payload(*report_lines(report), to_stderr=to_stderr)
 
 
-def _annotate(report: RunReport) -> None:
+def annotate(report: RunReport) -> None:
     from modelopt_cli.report.annotations import github_annotations
 
     for line in github_annotations(report):
         print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _gate_error(report: RunReport, output: Path | None, *, written: bool) -> GateError:
+def gate_error(report: RunReport, output: Path | None, *, written: bool) -> GateError:
     from modelopt_cli.report.verdict import gate_text
 
     missed = "; ".join(gate_text(gate) for gate in report.gates if not gate.met)

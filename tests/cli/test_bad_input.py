@@ -158,7 +158,7 @@ def test_an_explicit_static_step_without_data(refused, good: Path) -> None:
     ("args", "words"),
     [
         (["-o", "MISSING/out.onnx"], "does not exist"),
-        (["-o", "FOLDER"], "is a directory"),
+        (["--depfile", "FOLDER"], "is a directory"),
         (["-o", "SOURCE"], "never overwritten"),
         (["--depfile", "SOURCE"], "never overwritten"),
         (["--report", "FOLDER/report.pdf"], "suffix '.pdf'"),

@@ -30,9 +30,14 @@ demo: $(READY) ## Compress a trained sample model to int8 and print the report
 	  -o $(DEMO)/digits_resnet.int8.onnx --report $(DEMO)/report.md
 
 test: $(READY) ## Run the fast tests (under 5 minutes)
-	$(PYTEST) -m "not slow and not providers and not browser"
+	$(PYTEST) -m "not slow and not providers and not browser and not reference"
 
-test-all: $(READY) ## Run every test, the slow ones too
+# Installed on top of the stamp before it: a new pyproject.toml brings both up to date.
+$(VENV)/.reference: $(READY)
+	$(BIN)/python -m pip install --quiet --group reference
+	@touch $@
+
+test-all: $(VENV)/.reference ## Run every test, the slow ones too
 	$(PYTEST)
 
 # Each wheel of onnxruntime overwrites the files of the others: an environment of its own for each.

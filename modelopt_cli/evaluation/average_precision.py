@@ -12,7 +12,7 @@ from modelopt_cli.errors import DataError
 from modelopt_cli.evaluation.detection import detections, iou
 
 RECALLS = np.linspace(0, 1, 101)
-MOST = 100  # detections of an image that count, the best ones
+MOST = 100  # detections of an image that count in each class, the best ones
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class MeanAveragePrecision:
             )
         real = truth[truth[:, 0] >= 0]
         found = detections(output, self.score_above, self.suppression)
-        boxes, classes, scores = (each[:MOST] for each in found)
+        counted = _rank_in_class(found[1]) < MOST
+        boxes, classes, scores = (each[counted] for each in found)
         hits = np.stack([_match(boxes, classes, real, overlap) for overlap in self.overlaps])
         return _Kept(scores, classes, hits, real[:, 0].astype(np.int64))
 
@@ -88,6 +89,14 @@ class MeanAveragePrecision50(MeanAveragePrecision):
     def name(self) -> str:
         """``map50``."""
         return "map50"
+
+
+def _rank_in_class(classes: np.ndarray) -> np.ndarray:
+    """How many of the same class stand before each."""
+    ranks = np.empty(len(classes), np.int64)
+    for kind in np.unique(classes):
+        ranks[classes == kind] = np.arange(int((classes == kind).sum()))
+    return ranks
 
 
 def _match(boxes: np.ndarray, classes: np.ndarray, truth: np.ndarray, overlap: float) -> np.ndarray:

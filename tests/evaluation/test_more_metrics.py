@@ -105,6 +105,17 @@ def _iou(a: np.ndarray, b: np.ndarray) -> float:
     return float(shared / (a[2] * a[3] + b[2] * b[3] - shared))
 
 
+def test_a_hundred_detections_of_each_class_count_as_coco_has_it() -> None:
+    far = np.stack([np.arange(150.0) * 10 + 50, np.zeros(150), np.ones(150), np.ones(150)])
+    scores = np.zeros((2, 151))
+    scores[0, :150], scores[1, 150] = np.linspace(1, 0.5, 150), 0.4  # behind more than a hundred of the other class
+    hit = np.array([[0.0], [0.0], [1.0], [1.0]])
+    output = np.concatenate([np.concatenate([far, hit], axis=1), scores])
+    assert measure(find_metric("map"), [output], [np.array([[1, 0, 0, 1, 1.0]])]) == 1.0
+    last_of_its_class = np.array([[0, far[0, 100], 0, 1, 1.0]])
+    assert measure(find_metric("map"), [output], [last_of_its_class]) == 0.0
+
+
 def test_average_precision_of_no_detection_is_none() -> None:
     assert _average_precision(np.zeros(0, bool), 3) == 0.0
     assert _average_precision(np.array([True]), 1) == 1.0

@@ -9,15 +9,18 @@ file between the tensors it reads and the tensor it writes::
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import onnx_ir as ir
 
 _BLOCKED = "_nchwc"  # what the runtime appends to a tensor's name to name the Conv that writes it in blocked layout
+_CONVERTS = frozenset({"Cast", "Constant", "DequantizeLinear", "Identity", "QuantizeLinear"})
+_COPY = re.compile(r"_token_\d+$")  # and to a node's name to name the one that takes its place
 
 
 def covered_nodes(model: ir.Model, optimized: ir.Model) -> dict[str, tuple[str, ...]]:
-    """Name of an optimized node -> names of the file's nodes it stands for, in the file's order.
+    """Name of an optimized node -> names of the file's nodes it stands for, in the file's order, conversions last.
 
     Each node of the file belongs to one optimized node at most. Nodes that the runtime put in (layout changes) stand
     for none; nodes of subgraphs are not followed.
@@ -42,7 +45,11 @@ def covered_nodes(model: ir.Model, optimized: ir.Model) -> dict[str, tuple[str, 
         found[name] = mine
     for node in optimized.graph:
         _give_back(node, found, nodes, producer)
-    return {name: tuple(node_label(nodes[index]) for index in sorted(mine)) for name, mine in found.items()}
+    order = {index: (node.op_type in _CONVERTS, index) for index, node in enumerate(nodes)}
+    return {
+        name: tuple(node_label(nodes[index]) for index in sorted(mine, key=order.__getitem__))
+        for name, mine in found.items()
+    }
 
 
 def node_label(node: ir.Node) -> str:
@@ -57,12 +64,31 @@ def _ends(
     own = tuple(output.name for output in node.outputs if output.name and output.name in producer)
     name = node.name or ""
     if own:
-        return () if node.op_type == "ReorderOutput" else own  # it copies what a Conv computed
+        return () if _only_moves(node, nodes[producer[own[0]]]) else own
     if name.removesuffix(_BLOCKED) in producer:
         return (name.removesuffix(_BLOCKED),)
-    if name in by_name:
-        return tuple(output.name for output in nodes[by_name[name]].outputs if output.name)
-    return ()
+    index = by_name.get(name, by_name.get(_COPY.sub("", name)))
+    if index is None:
+        return ()
+    quantized = _quantized_by(nodes[index]) if node.op_type.startswith("QLinear") else None
+    return tuple(output.name for output in (quantized or nodes[index]).outputs if output.name)
+
+
+def _only_moves(node: ir.Node, computed: ir.Node) -> bool:
+    """Whether the runtime put a node in to bring what another one ``computed`` into its place."""
+    return node.op_type == "ReorderOutput" or (node.op_type == "Transpose" != computed.op_type)
+
+
+def _quantized_by(node: ir.Node) -> ir.Node | None:
+    """The QuantizeLinear that an integer kernel swallows: right behind its operator, or behind an activation."""
+    for _ in range(2):
+        consumers = node.outputs[0].consumers()
+        if len(consumers) != 1:
+            return None
+        node = consumers[0]
+        if node.op_type == "QuantizeLinear":
+            return node
+    return None
 
 
 def _walk_back(

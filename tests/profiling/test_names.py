@@ -64,6 +64,42 @@ def test_a_residual_add_is_part_of_the_convolution_before_it(samples: Path) -> N
     assert "/stages/stages.0/conv2/Conv" in owner.nodes
 
 
+QUANTIZED = """
+    g (float[1,2,4,4] x) => (float[1,2,4,4] y) {
+        q = QuantizeLinear(x, s, z)
+        d = DequantizeLinear(q, s, z)
+        wd = DequantizeLinear(w, s, wz)
+        c = Conv(d, wd)
+        r = Relu(c)
+        rq = QuantizeLinear(r, s, z)
+        rd = DequantizeLinear(rq, s, z)
+        e = Conv(rd, wd)
+        y = Sigmoid(e)
+    }"""
+
+
+def test_an_integer_kernel_stands_for_its_operator_and_the_conversions_around_it() -> None:
+    """The kernel keeps the node's name, with a number, and calls its output after it; layout changes stand for none."""
+    weights = {"s": np.float32(0.1), "z": np.uint8(3), "wz": np.int8(0), "w": np.ones((2, 2, 1, 1), np.int8)}
+    model = model_from_text(QUANTIZED, **weights)
+    optimized = model_from_text(
+        """g (uint8[1,4,4,2] n) => (float[1,2,4,4] y) {
+            first = QLinearConv(n, s, z, w, s, wz, s, z)
+            rq = Transpose(first)
+            rd = DequantizeLinear(rq, s, z)
+            y = Sigmoid(rd)
+        }""",
+        **weights,
+    )
+    for node in model.graph:
+        node.name = f"of_{node.outputs[0].name}"
+    for node, name in zip(optimized.graph, ("of_c_token_6", "Transpose_token_7", "of_rd", "of_y"), strict=True):
+        node.name = name
+    covered = covered_nodes(model, optimized)
+    assert covered["of_c_token_6"] == ("of_c", "of_r", "of_q", "of_d", "of_wd", "of_rq")
+    assert covered["Transpose_token_7"] == ()
+
+
 def test_side_by_side_joins_what_shares_a_name() -> None:
     ours = [OpTime("f", "FusedConv", "cpu", 2.0, nodes=("a", "b")), OpTime("r", "Reorder", "cpu", 1.0)]
     theirs = [OpTime("a", "Conv", "cpu", 3.0, nodes=("a",)), OpTime("b", "Relu", "cpu", 0.5, nodes=("b", "c"))]

@@ -145,6 +145,7 @@ def _options(recipe: Recipe, flags: RunFlags) -> CompressOptions:
     from modelopt_cli.cache import open_cache
     from modelopt_cli.evaluation.metrics import find_metric
     from modelopt_cli.pipeline.options import CompressOptions
+    from modelopt_cli.report.write import DETAILED
 
     metric = flags.metric or recipe.data.evaluation.metric
     if metric is not None:
@@ -158,6 +159,7 @@ def _options(recipe: Recipe, flags: RunFlags) -> CompressOptions:
         batch=flags.batch,
         shapes=parse_shapes(flags.shapes),
         allow_random_calibration=flags.allow_random,
+        inside=flags.report is not None and flags.report.suffix.lower() in DETAILED,
         locked=flags.locked,
         cache=open_cache(),
         progress=progress_sink(flags.quiet),

@@ -26,6 +26,7 @@ class CompressOptions:
         budget_s: Seconds spent on measuring latency, per provider; None takes the recipe's.
         allow_random_calibration: Draw calibration data at random when none is given; stamped in the report.
         profile: Measure latency at all.
+        inside: Also look inside of the models, for the report: every layer's error and zeros, the time of every kernel.
         plan: Decisions to replay instead of measuring.
         cache: Where what a later run can use is kept; None keeps nothing.
         locked: Refuse where anything differs from what ``plan`` was made with, the result included.
@@ -42,6 +43,7 @@ class CompressOptions:
     budget_s: float | None = None
     allow_random_calibration: bool = False
     profile: bool = True
+    inside: bool = False
     plan: RunPlan | None = None
     locked: bool = False
     cache: Cache | None = None

@@ -21,6 +21,7 @@ from modelopt_cli.passes.prune.sparse_kernels import quantized_in_vain
 from modelopt_cli.pipeline.aim import accuracy_drop, aim
 from modelopt_cli.pipeline.check import check_result
 from modelopt_cli.pipeline.gates import check_gates, check_measurable
+from modelopt_cli.pipeline.inside import look_inside
 from modelopt_cli.pipeline.lock import check_inputs
 from modelopt_cli.pipeline.lock import check_result as check_locked
 from modelopt_cli.pipeline.measure import Subject, measure_audit, measure_compressed, measure_fidelity, measure_latency
@@ -147,6 +148,8 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         notices=(*done.notices, *_notices(data, feeds), *_target_notices(done.model, target)),
         usage=_usage(done.model, feeds, target.provider),
     )
+    if options.inside:
+        report = look_inside(report, subject, data.judged, options.progress)
     report = replace(report, gates=check_gates(recipe.require, report), seconds=time.perf_counter() - started)
     return CompressResult(done.model, content, report)
 

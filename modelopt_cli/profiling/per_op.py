@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +55,12 @@ class OpProfile:
     Attributes:
         times: Each node, slowest first.
         runs: Every node that ran in the timed runs, for a trace.
+        reads: Name of a node -> names of the nodes whose outputs it reads; empty where the provider does not tell.
     """
 
     times: list[OpTime]
     runs: list[NodeRun]
+    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def profile_ops(
@@ -117,7 +119,7 @@ def profile_nodes(
         ran = _timed(model, feeds, runs, provider, threads, settings, path)
         optimized = ir.load(path)
         covered = covered_nodes(graph, optimized)
-        weights = _weight_bytes(optimized)
+        weights, reads = _weight_bytes(optimized), _reads(optimized)
     operations = _operations(model, graph, feeds)
     activations = {run.name: run.data_bytes for run in ran}
     times = [
@@ -129,7 +131,7 @@ def profile_nodes(
         )
         for each in _times(ran, runs)
     ]
-    return OpProfile(times, ran)
+    return OpProfile(times, ran, reads)
 
 
 def by_type(times: Iterable[OpTime]) -> list[OpTime]:
@@ -245,6 +247,18 @@ def _operations(model: Model, graph: ir.Model, feeds: Mapping[str, np.ndarray]) 
     for run in trace(model, feeds, optimize="off", config=plain):
         counts[unnamed.get(run.name, run.name)] += node_operations(run, equations.get(run.name, ""))
     return counts
+
+
+def _reads(optimized: ir.Model) -> dict[str, tuple[str, ...]]:
+    producers = {
+        node.name: [value.producer() for value in node.inputs if value is not None]
+        for node in optimized.graph
+        if node.name
+    }
+    return {
+        name: tuple(dict.fromkeys(each.name for each in nodes if each is not None and each.name))
+        for name, nodes in producers.items()
+    }
 
 
 def _weight_bytes(optimized: ir.Model) -> dict[str, int]:

@@ -19,8 +19,25 @@ PRIOR_REBUILDS = 4.0
 MEDIAN_INFLATION = float(np.sqrt(np.pi / 2))
 BOOTSTRAP_DRAWS = 200
 P999_RUNS = 1000
+HISTOGRAM_RUNS = 30
+HISTOGRAM_BINS = 40
 OUTLIER_SPREADS = 5.0
 MAD_TO_STDEV = 1.4826  # of normal data
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many runs took how long, in intervals of one width.
+
+    Attributes:
+        low_ms: Where the first begins: the fastest run.
+        high_ms: Where the last ends: the 95th percentile; the slowest runs are so slow that all others would be one.
+        counts: Runs in each.
+    """
+
+    low_ms: float
+    high_ms: float
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -32,6 +49,7 @@ class Latency:
         low_ms: Lower end of the 95 % interval of the median, rebuilt sessions being the unit; None where not taken.
         high_ms: Upper end.
         outliers: Share of runs further above the median than five robust standard deviations.
+        histogram: The distribution; None where fewer than `HISTOGRAM_RUNS` were timed.
     """
 
     median_ms: float
@@ -46,6 +64,7 @@ class Latency:
     low_ms: float | None = None
     high_ms: float | None = None
     outliers: float = 0.0
+    histogram: Histogram | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +131,16 @@ def summarize(milliseconds: Sequence[float] | np.ndarray) -> Latency:
         runs=int(times.size),
         p999_ms=p999 if times.size >= P999_RUNS else None,
         outliers=float((times > p50 + OUTLIER_SPREADS * spread).mean()) if spread else 0.0,
+        histogram=_histogram(times, p95) if times.size >= HISTOGRAM_RUNS else None,
     )
+
+
+def _histogram(times: np.ndarray, high: float) -> Histogram | None:
+    low = float(times.min())
+    if not low < high:
+        return None
+    counts, _ = np.histogram(times, HISTOGRAM_BINS, (low, high))
+    return Histogram(low, high, tuple(map(int, counts)))
 
 
 def ratio_interval(rebuilds: Sequence[Sequence[float]], *, confidence: float = CONFIDENCE, seed: int = 0) -> Interval:

@@ -11,7 +11,8 @@ from pathlib import PurePath
 from modelopt_cli.format import format_seconds
 from modelopt_cli.report.html_details import details_html, is_empty
 from modelopt_cli.report.html_facts import Facts, folded, section, table
-from modelopt_cli.report.html_figures import audit, cards, fidelity, latency, model, operators, size
+from modelopt_cli.report.html_figures import audit, cards, fidelity, latency, model, operators, size, trade
+from modelopt_cli.report.html_inside import graph, layers, times
 from modelopt_cli.report.model import Gate, RunReport, StepReport
 from modelopt_cli.report.serialize import encode_json, report_content
 from modelopt_cli.report.summary import summarize_report
@@ -45,8 +46,11 @@ def _body(report: RunReport, facts: Facts) -> Iterator[str]:
     yield cards(report, facts)
     yield from (f'<p class="notice"><b>Note:</b> {escape(text)}</p>' for text in summarize_report(report).notices)
     yield section("Requirements", _gates(report, facts))
-    plots = (latency(report, facts), size(report, facts), fidelity(report, facts), audit(report, facts))
-    yield f'<div class="columns">{"".join(plots)}{section("Passes", _steps(report, facts))}</div>'
+    plots = (latency, trade, size, times, fidelity, audit)
+    drawn = "".join(plot(report, facts) for plot in plots)
+    yield f'<div class="columns">{drawn}{section("Passes", _steps(report, facts))}</div>'
+    yield layers(report, facts)
+    yield graph(report, facts)
     yield from (_pass(report, facts, index) for index in range(len(report.steps)))
     yield f'<div class="columns">{model(report, facts)}{operators(report, facts)}</div>'
     if report.usage is not None:

@@ -8,8 +8,10 @@ from html import escape
 from typing import Any
 
 from modelopt_cli.report.html_facts import Facts, bar, folded, inside, note, table, words
+from modelopt_cli.report.html_heat import folded_curves, is_curves
 
 MOST_ROWS = 200  # of one table: a page with a hundred thousand rows is read by nobody
+LONG = 30  # letters of a text that wants a wide column
 BARS_FROM = 3  # numbers of one kind that are worth comparing by eye
 
 
@@ -30,9 +32,9 @@ def details_html(facts: Facts, pointer: str, only: Mapping[str, Any] | None = No
 
 
 def is_empty(value: Any) -> bool:
-    """Whether there is nothing to show: null, an empty text or list, or only such."""
+    """Whether there is nothing to show: null, an empty text or list, or only such; an object of counts that are 0."""
     if isinstance(value, Mapping):
-        return all(is_empty(each) for each in value.values())
+        return all(is_empty(each) or (each == 0 and type(each) is int) for each in value.values())
     return value is None or (isinstance(value, str | Sequence) and not value)
 
 
@@ -40,20 +42,44 @@ def _object(facts: Facts, pointer: str, value: Mapping[str, Any]) -> str:
     shown = {key: each for key, each in value.items() if not is_empty(each)}
     if len(shown) >= BARS_FROM and _are_counts(shown):
         return _counts(facts, pointer, shown)
+    if shown and all(_is_pair(each) for each in shown.values()):
+        return _pairs(facts, pointer, shown)
     small = {key: each for key, each in shown.items() if not isinstance(each, Mapping | list | tuple)}
     pairs = "".join(
         f"<dt>{escape(words(key))}</dt><dd>{facts.show(inside(pointer, key))}</dd>" for key in list(small)[:MOST_ROWS]
     )
-    large = "".join(
-        f"<h4>{escape(words(key))}</h4>{details_html(facts, inside(pointer, key))}" for key in shown if key not in small
-    )
+    large = "".join(_part(facts, inside(pointer, key), key) for key in shown if key not in small)
     return (f"<dl>{pairs}</dl>" if pairs else "") + _more(len(small)) + large
+
+
+def _part(facts: Facts, pointer: str, key: str) -> str:
+    """An object or a list under its name; a plan, which is all of a pass's settings, unfolds by a click."""
+    if is_curves(facts.at(pointer)):
+        return f"<h4>{escape(words(key))}</h4>{folded_curves(facts, pointer)}"
+    body = details_html(facts, pointer)
+    return folded(words(key), body) if key == "plan" else f"<h4>{escape(words(key))}</h4>{body}"
 
 
 def _counts(facts: Facts, pointer: str, value: Mapping[str, Any]) -> str:
     largest = _largest(value.values())
     rows = [(escape(words(key)), _cell(facts, inside(pointer, key), largest)) for key in list(value)[:MOST_ROWS]]
     return table(("", ""), rows, numbers=[1], kind="counts") + _more(len(value))
+
+
+def _pairs(facts: Facts, pointer: str, value: Mapping[str, Any]) -> str:
+    """Before and after, by name."""
+    rows = [
+        (
+            f'<span class="mono">{escape(key)}</span>',
+            *(_cell(facts, f"{inside(pointer, key)}/{at}", max(pair)) for at in (0, 1)),
+        )
+        for key, pair in list(value.items())[:MOST_ROWS]
+    ]
+    return table(("", "before", "after"), rows, numbers=[1, 2]) + _more(len(value))
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
 
 
 def _are_counts(value: Mapping[str, Any]) -> bool:
@@ -87,6 +113,10 @@ def _cell(facts: Facts, pointer: str, largest: float) -> str:
     value = facts.at(pointer)
     if _is_number(value) and largest > 0 and math.isfinite(value):
         return facts.show(pointer) + bar(value / largest)
+    if isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], str):
+        return facts.show(inside(pointer, 0))
+    if isinstance(value, str) and len(value) > LONG:
+        return f'<span class="long">{facts.show(pointer)}</span>'
     if isinstance(value, Mapping | list | tuple) and not is_empty(value):
         return folded(f"{len(value)}", details_html(facts, pointer))
     return "" if is_empty(value) else facts.show(pointer)

@@ -100,9 +100,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[
     return f'<div class="scroll"><table{shape}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def bar(share: float) -> str:
-    """A bar below a number of a table, as long as ``share`` (0 to 1) of the cell."""
-    return f'<span class="bar" style="--share:{min(max(share, 0.0), 1.0):.3f}"></span>'
+def bar(share: float, kind: str = "") -> str:
+    """A bar below a number of a table, as long as ``share`` (0 to 1) of the cell; ``kind`` is its class."""
+    return f'<span class="{f"bar {kind}".strip()}" style="--share:{min(max(share, 0.0), 1.0):.3f}"></span>'
 
 
 def section(title: str, *parts: str) -> str:

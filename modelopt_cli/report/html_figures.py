@@ -20,7 +20,7 @@ from modelopt_cli.format import (
 from modelopt_cli.report.html_details import is_empty
 from modelopt_cli.report.html_facts import Facts, bar, folded, inside, note, section, table, words
 from modelopt_cli.report.model import Accuracy, LatencyComparison, RunReport
-from modelopt_cli.report.svg import axis, interval_bar, range_bar, scale_to, stacked_bar
+from modelopt_cli.report.svg import Point, axis, histogram, interval_bar, range_bar, scale_to, scatter, stacked_bar
 from modelopt_cli.report.verdict import PRUNED_POINTS, metric_label
 
 QUANTILES = ("min_ms", "median_ms", "mean_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms", "stdev_ms", "runs", "outliers")
@@ -89,6 +89,8 @@ def _latency(found: LatencyComparison, facts: Facts, place: str) -> Iterator[str
     scale = scale_to(max(found.original.p95_ms, found.result.p95_ms))
     for side, times in zip(SIDES, (found.original, found.result), strict=True):
         yield _label(side, _median(facts, f"{place}/{side}", times.low_ms is not None))
+        if times.histogram is not None:
+            yield histogram(scale, times.histogram.low_ms, times.histogram.high_ms, times.histogram.counts, side)
         yield range_bar(scale, times.min_ms, times.median_ms, times.p90_ms, times.p95_ms, side)
     yield axis(scale, format_ms)
     yield note("Box: fastest run to 90th percentile; line: on to the 95th; upright: median, with its 95 % interval.")
@@ -110,6 +112,37 @@ def _latency(found: LatencyComparison, facts: Facts, place: str) -> Iterator[str
     rebuilt = f"{facts.show(f'{place}/rebuilds')} pairs of sessions"
     stolen = f"{facts.show(f'{place}/stolen', format_percent)} of the time taken by other processes"
     yield f'<p class="note">{counts}, {rebuilt}, {stolen}; inputs {escape(shapes)}</p>'
+
+
+def trade(report: RunReport, facts: Facts) -> str:
+    """Latency against accuracy, a dot's area being the file; against agreement, or size, where there are no labels."""
+    if not report.latency:
+        return ""
+    found, quality = report.latency[0], _quality(report)
+    scores, name = quality if quality is not None else (None, "file")
+    sides = (report.original, report.result)
+    heights = scores or tuple(float(each.file_bytes) for each in sides)
+    most = max(each.file_bytes for each in sides)
+    points = [
+        Point(side, times.median_ms, height, stats.file_bytes / most, side)
+        for side, times, height, stats in zip(SIDES, (found.original, found.result), heights, sides, strict=True)
+    ]
+    picture = scatter(points, format_ms, format_bytes if scores is None else lambda v: format_percent(v), up=not scores)
+    said = "lower" if scores is None else "higher"
+    area = "" if scores is None else "; the area of a dot is the file's size"
+    legend = note(f"To the left is faster, {said} is better{area}.")
+    return section(f"{name} against latency", picture, legend)
+
+
+def _quality(report: RunReport) -> tuple[tuple[float, float], str] | None:
+    """Of original and result, with its name; only what is a share."""
+    found = report.fidelity
+    if found is None:
+        return None
+    if found.accuracy is not None and 0 <= min(found.accuracy.original, found.accuracy.result) <= 1:
+        return (found.accuracy.original, found.accuracy.result), metric_label(found.accuracy.metric)
+    scores = [each.top1 for each in found.agreement if each.top1 is not None]
+    return ((1.0, min(scores)), "agreement") if scores else None
 
 
 RATIO = ("ratio", "ratio_low", "ratio_high")

@@ -10,6 +10,7 @@ from modelopt_cli.evaluation.compare import Accuracy
 from modelopt_cli.graph.stats import ModelStats
 from modelopt_cli.profiling.audit import Audit
 from modelopt_cli.profiling.statistics import Latency, LatencyComparison
+from modelopt_cli.report.inside import Kernels, Layer
 from modelopt_cli.report.usage import Usage
 
 __all__ = [
@@ -104,6 +105,8 @@ class RunReport:
     gates: tuple[Gate, ...] = ()
     notices: tuple[Notice, ...] = ()
     usage: Usage | None = None
+    layers: tuple[Layer, ...] = ()
+    kernels: Kernels | None = None
     seconds: float = 0.0
     kind: Literal["compress"] = "compress"
     schema: str = SCHEMA

@@ -10,6 +10,10 @@ from html import escape
 ROW_PX = 22
 AXIS_PX = 20
 MOST_TICKS = 5
+HISTOGRAM_PX = 34
+SCATTER_PX = 170
+LARGEST_DOT = 15.0  # radius
+ROOM = 22  # percent of the width that a name takes
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,79 @@ def range_bar(scale: Scale, low: float, median: float, high: float, end: float, 
     )
 
 
+def histogram(scale: Scale, low: float, high: float, counts: Sequence[int], kind: str) -> str:
+    """Counts over equal parts of ``low`` to ``high``, the most frequent as high as the picture; the rest is cut."""
+    width, most = (high - low) / len(counts), max(*counts, 1)
+    bars = []
+    for at, count in enumerate(counts):
+        start = low + at * width
+        if count and start < scale.top:
+            tall = max(HISTOGRAM_PX * count / most, 1)
+            place = scale.at(start), scale.at(start + width)
+            bars.append(_rect(*place, round(HISTOGRAM_PX - tall, 2), round(tall, 2), f"bin {kind}"))
+    return _svg(HISTOGRAM_PX, *bars)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A dot of a scatter plot.
+
+    Attributes:
+        name: Beside the dot.
+        x: To the right.
+        y: Upwards.
+        area: Share of the largest dot's.
+        kind: Its class.
+    """
+
+    name: str
+    x: float
+    y: float
+    area: float
+    kind: str
+
+
+def scatter(
+    points: Sequence[Point], label_x: Callable[[float], str], label_y: Callable[[float], str], *, up: bool
+) -> str:
+    """Dots over an axis from 0; upwards from 0 too (``up``), or over the range of the values, with room around.
+
+    Args:
+        points: What is drawn.
+        label_x: Text of a value on the lower axis.
+        label_y: Text of a value on the left one.
+        up: Whether heights begin at 0.
+    """
+    across = scale_to(max(each.x for each in points) * 1.15)
+    low, high = (0.0, scale_to(max(each.y for each in points)).top) if up else _around([each.y for each in points])
+
+    def place(value: float) -> float:
+        return round(SCATTER_PX - (value - low) / (high - low) * SCATTER_PX, 2)
+
+    marks = [low + (high - low) * at / 4 for at in range(5)]
+    lines = [_line(0, 100, place(mark), "grid") for mark in marks]
+    texts = [f'<text x="0" y="{place(mark) - 3}">{escape(label_y(mark))}</text>' for mark in marks[:-1]]
+    furthest = max(each.x for each in points)
+    dots = [_dot(each, across, place(each.y), each.x == furthest) for each in points]
+    return _svg(SCATTER_PX, *lines, *texts, *dots, kind="scatter") + axis(across, label_x)
+
+
+def _around(values: Sequence[float]) -> tuple[float, float]:
+    """A range with room on both sides, and of a point at least: small differences look small."""
+    low, high = min(values), max(values)
+    room = max((high - low) * 0.6, 0.01)
+    return low - room, high + room
+
+
+def _dot(point: Point, across: Scale, y: float, outermost: bool) -> str:
+    """Names stand outside of the dots where there is room, so that two near each other can be read."""
+    left, radius = across.at(point.x), round(LARGEST_DOT * max(point.area, 0.02) ** 0.5, 2)
+    right = left < ROOM if not outermost else left < 100 - ROOM
+    anchor, shift = ("start", 1) if right else ("end", -1)
+    text = f'<text x="{left}%" y="{y + 4}" dx="{shift * (radius + 5)}" text-anchor="{anchor}" class="name">'
+    return f'<circle cx="{left}%" cy="{y}" r="{radius}" class="point {point.kind}"/>{text}{escape(point.name)}</text>'
+
+
 def interval_bar(scale: Scale, value: float, low: float, high: float, reference: float) -> str:
     """A mark at ``value``, a line over its interval, and a dashed upright where nothing would have changed."""
     middle = ROW_PX / 2
@@ -83,9 +160,10 @@ def axis(scale: Scale, label: Callable[[float], str]) -> str:
     return _svg(AXIS_PX, _line(0, 100, 0.5, "axis"), *texts)
 
 
-def _svg(height: int, *shapes: str) -> str:
+def _svg(height: int, *shapes: str, kind: str = "") -> str:
     """Hidden from screen readers: the numbers stand beside each plot as text."""
-    return f'<svg width="100%" height="{height}" aria-hidden="true">{"".join(shapes)}</svg>'
+    name = f' class="{kind}"' if kind else ""
+    return f'<svg width="100%" height="{height}" aria-hidden="true"{name}>{"".join(shapes)}</svg>'
 
 
 def _line(left: float, right: float, y: float, kind: str) -> str:

@@ -21,6 +21,7 @@ WRITERS: Mapping[str, Callable[[RunReport], str]] = {
     ".xml": to_junit,
     ".csv": to_csv,
 }
+DETAILED = (".json", ".html")  # these show every layer and kernel; for the others they are not measured
 
 
 def check_report_path(path: Path) -> None:

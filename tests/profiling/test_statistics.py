@@ -89,3 +89,14 @@ def test_significant_is_an_interval_without_one(low: float, high: float, signifi
     one = summarize([1.0])
     comparison = LatencyComparison("cpu", 1, 1, {}, one, one, (low + high) / 2, low, high)
     assert comparison.significant is significant
+
+
+def test_a_histogram_counts_all_but_the_slowest_runs() -> None:
+    found = summarize([1.0] * 50 + [2.0] * 45 + [90.0] * 5)
+    histogram = found.histogram
+    assert histogram is not None
+    assert (histogram.low_ms, histogram.high_ms) == (1.0, found.p95_ms)
+    assert histogram.counts[0] == 50
+    assert sum(histogram.counts) == 95
+    assert summarize([1.0, 2.0]).histogram is None
+    assert summarize([1.0] * 100).histogram is None

@@ -2,17 +2,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
-from pathlib import Path
-from typing import Any
 
 import pytest
+from html_page import Page, find
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from report_examples import latency
+from report_examples import inside, latency
 
 from modelopt_cli.format import format_ms, format_percent
 from modelopt_cli.report.html import to_html
@@ -22,61 +18,25 @@ from modelopt_cli.report.model import Gate, Notice, RunReport, SkipReport, StepR
 from modelopt_cli.report.serialize import to_json
 from modelopt_cli.report.usage import Usage
 
-VOID = {"meta", "link", "rect", "line", "circle"}
 LAYERS = [
     {"layer": f"/conv{index}/Conv", "sparsity": index / 7, "output_error": 1e-4 * index**2} for index in range(1, 6)
 ]
 
 
-class Page(HTMLParser):
-    """What a browser would see: tags that are closed in order, attributes, texts of the facts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.facts: list[tuple[str, str, str]] = []
-        self.texts: list[str] = []
-        self._fact: tuple[str, str] | None = None
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID or (tag == "rect" and not self.get_starttag_text().endswith("/>")):  # type: ignore[union-attr]
-            self.open.append(tag)
-        found = dict(attrs)
-        if "data-path" in found:
-            self._fact = (found["data-path"] or "", found["data-value"] or "")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-        if tag == "span":
-            self._fact = None
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.texts.append(data)
-        if self._fact is not None:
-            self.facts.append((*self._fact, data))
-
-
 @pytest.fixture
 def pruned(report: RunReport) -> RunReport:
     """A report whose pass tells of layers, and of things with odd names."""
-    details = {"weights": 5, "layers": LAYERS, "plan": {"float_nodes": ["a/b~c"], "limit": None}, "ops": {"Conv/x": 3}}
+    curves = {"level": "share of zeros", "rows": [{"name": "/conv1", "levels": [0.5, 0.9], "errors": [0.001, 0.2]}]}
+    details = {
+        "sensitivity": curves,
+        "groups": {"/conv2": [64, 48]},
+        "weights": 5,
+        "layers": LAYERS,
+        "plan": {"float_nodes": ["a/b~c"], "limit": None},
+        "ops": {"Conv/x": 3},
+    }
     step = StepReport("prune", {"sparsity": 0.5}, 5, (), 1.5, 98, 98, details)
-    return replace(report, steps=(*report.steps, step))
-
-
-def find(content: Any, pointer: str) -> Any:
-    for step in pointer.split("/")[1:]:
-        key = step.replace("~1", "/").replace("~0", "~")
-        content = content[int(key)] if isinstance(content, list) else content[key]
-    return content
+    return inside(replace(report, steps=(*report.steps, step)))
 
 
 def test_each_number_equals_that_of_the_json(pruned: RunReport) -> None:
@@ -93,6 +53,9 @@ def test_every_figure_of_the_report_is_on_the_page(pruned: RunReport) -> None:
     wanted |= {"/fidelity/accuracy/result", "/fidelity/agreement/0/sqnr_db", "/audit/integer_mac_share"}
     wanted |= {"/gates/0/value", "/steps/0/skipped/0/count", "/latency/0/result/p99_ms", "/environment/cpus"}
     wanted |= {f"/steps/2/details/layers/{row}/{name}" for row in range(5) for name in ("sparsity", "output_error")}
+    wanted |= {"/steps/2/details/sensitivity/rows/0/errors/1", "/steps/2/details/groups/~1conv2/1"}
+    wanted |= {"/layers/0/sparsity", "/layers/0/sqnr_db", "/kernels/types/0/original_ms", "/kernels/graph/2/ms"}
+    wanted |= {"/kernels/sections/0/baseline_ms"}
     wanted |= {"/steps/2/details/ops/Conv~1x", "/steps/2/details/plan/float_nodes/0"}
     assert wanted <= shown
 
@@ -198,24 +161,3 @@ def test_values_read_by_the_names_of_their_fields() -> None:
 def test_a_pointer_to_nothing_is_an_error() -> None:
     with pytest.raises(KeyError):
         Facts({"a": 1}).show("/b")
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 390])
-def test_a_browser_shows_it_at_both_widths(pruned: RunReport, tmp_path: Path, width: int) -> None:
-    from PIL import Image
-
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no chromium on this machine")
-    page, picture = tmp_path / "r.html", tmp_path / "r.png"
-    long = replace(pruned, notices=(Notice("long", "x" * 400),))  # a word that no line can break at a space
-    page.write_text(to_html(long))
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync --hide-scrollbars"
-    size, profile = f"--window-size={width},1600", f"--user-data-dir={tmp_path / 'profile'}"
-    command = [browser, *flags.split(), size, profile, f"--screenshot={picture}", page.as_uri()]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    with Image.open(picture) as image:
-        assert image.width == width
-        assert len(image.convert("RGB").getcolors(maxcolors=1 << 24)) > 20

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelopt_cli.report.svg import axis, interval_bar, range_bar, scale_to, stacked_bar
+from modelopt_cli.report.svg import Point, axis, histogram, interval_bar, range_bar, scale_to, scatter, stacked_bar
 
 
 @given(st.floats(1e-9, 1e12))
@@ -36,6 +36,23 @@ def test_a_range_is_drawn_at_its_quantiles() -> None:
     assert box is not None
     assert (box.get("x"), box.get("width")) == ("20.0%", "30.0%")
     assert {line.get("class"): line.get("x2") for line in root.findall("line")} == {"whisker": "80.0%", "mark": "30.0%"}
+
+
+def test_a_histogram_is_as_high_as_its_most_frequent_part() -> None:
+    root = ET.fromstring(histogram(scale_to(10), 2, 6, [1, 4, 0, 2], "result"))
+    rects = root.findall("rect")
+    assert [rect.get("x") for rect in rects] == ["20.0%", "30.0%", "50.0%"]
+    assert [float(rect.get("height", 0)) for rect in rects] == [8.5, 34.0, 17.0]
+
+
+def test_dots_lie_at_their_values_and_have_their_areas() -> None:
+    points = [Point("old", 8.0, 0.9, 1.0, "original"), Point("new", 4.0, 0.8, 0.25, "result")]
+    root = ET.fromstring("<g>" + scatter(points, str, str, up=False) + "</g>")
+    old, new = root.findall(".//circle")
+    assert float(str(old.get("cx")).rstrip("%")) == 2 * float(str(new.get("cx")).rstrip("%"))
+    assert float(old.get("cy", 0)) < float(new.get("cy", 0))
+    assert float(old.get("r", 0)) == 2 * float(new.get("r", 0))
+    assert [text.text for text in root.iter("text") if text.get("class") == "name"] == ["old", "new"]
 
 
 def test_an_interval_is_drawn_with_its_reference() -> None:

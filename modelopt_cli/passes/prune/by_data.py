@@ -13,6 +13,7 @@ from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.passes.base import PassContext, Skip
 from modelopt_cli.passes.prune.batch_norm import match_statistics
 from modelopt_cli.passes.prune.distribution import (
+    LEVELS,
     spread_by_error,
     spread_erk,
     spread_evenly,
@@ -78,7 +79,7 @@ class DataPruner:
                 known = replace(settings, damping=curves[layer].damping) if layer in curves else settings
                 losses[layer] = prune_layer(layer, halves, shares[layer], known, rng)
                 advance(1)
-        details = _details(layers, losses)
+        details = _details(layers, losses) | _sensitivity(curves)
         if not settings.refit and (count := match_statistics(self._original, self._model, self._data)):
             details["batch_norms"] = count
         return len({id(w.value) for layer in chosen for w in layer.weights}), self._skipped, details
@@ -169,6 +170,14 @@ def _shares(
     else:
         spread = spread_evenly([1] * len(free), sparsity)
     return fixed | dict(zip(free, whole_counts([layer.size for layer in free], spread), strict=True))
+
+
+def _sensitivity(curves: Mapping[LinearLayer, Curve]) -> dict[str, Any]:
+    """What each layer would cost, where that was measured: shares of zeros, and errors at the network's outputs."""
+    rows = [
+        {"name": layer.name, "levels": list(LEVELS), "errors": list(curve.errors)} for layer, curve in curves.items()
+    ]
+    return {"sensitivity": {"level": "share of zeros", "rows": rows}} if rows else {}
 
 
 def _details(layers: Iterable[LinearLayer], losses: Mapping[LinearLayer, float]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import onnx_ir as ir
@@ -40,6 +40,7 @@ class Plan:
         parameters: Share that stays.
         reached: What the budget counts, as a share.
         met: Whether the budget was met.
+        choices: What each group that may shrink could give, by name.
     """
 
     gone: tuple[int, ...]
@@ -48,6 +49,7 @@ class Plan:
     parameters: float
     reached: float
     met: bool
+    choices: dict[str, Choice]
 
 
 def plan_for(
@@ -94,7 +96,8 @@ def _by_arithmetic(found: Dependencies, costs: Costs, surveyed: Sequence[Surveye
     counts = [choice.keeps[level] for choice, level in zip(choices, levels, strict=True)]
     macs, parameters = (cost(counts) / max(cost(costs.whole), 1) for cost in (costs.macs, costs.parameters))
     reached = parameters if budget.kind == "parameters" else macs
-    return Plan(tuple(gone), groups, round(macs, 4), round(parameters, 4), reached, met)
+    given = {group.name: choice for group, choice in zip(found.groups, choices, strict=True) if len(choice.keeps) > 1}
+    return Plan(tuple(gone), groups, round(macs, 4), round(parameters, 4), reached, met, given)
 
 
 def _measure(model: ir.Model, plan: Plan, sample: Sample) -> float:
@@ -107,4 +110,4 @@ def _measure(model: ir.Model, plan: Plan, sample: Sample) -> float:
 
 
 def _with_reached(plan: Plan, reached: float, *, met: bool) -> Plan:
-    return Plan(plan.gone, plan.groups, plan.macs, plan.parameters, reached, met)
+    return replace(plan, reached=reached, met=met)

@@ -205,6 +205,12 @@ class StructuredPruning(Pass):
 
 def _details(name: str, plan: Plan, budget: Budget) -> dict[str, Any]:
     details: dict[str, Any] = {"groups": plan.groups, "macs": plan.macs, "parameters": plan.parameters}
+    rows = [
+        {"name": group, "levels": list(choice.keeps[1:]), "errors": list(choice.errors[1:])}
+        for group, choice in plan.choices.items()
+    ]
+    if rows:
+        details["sensitivity"] = {"level": "parts that stay", "rows": rows}
     if not plan.met:
         reached = f"{plan.reached:.2f} of the {budget.kind}, not {budget.share:g}"
         message = f"{name} reached {reached}: nothing more can leave"

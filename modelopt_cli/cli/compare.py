@@ -10,7 +10,18 @@ import typer
 
 from modelopt_cli.cli.console import print_json, print_payload, progress_sink
 from modelopt_cli.cli.files import check_outputs, read_model, refuse_two_pipes
-from modelopt_cli.cli.options import Batch, Debug, Evaluation, Json, Metric, Quiet, Shape, Threads, parse_shapes
+from modelopt_cli.cli.options import (
+    Batch,
+    CustomOps,
+    Debug,
+    Evaluation,
+    Json,
+    Metric,
+    Quiet,
+    Shape,
+    Threads,
+    parse_shapes,
+)
 from modelopt_cli.cli.profile_options import Duration, ProfileReportFile, Providers
 from modelopt_cli.errors import UsageError
 
@@ -35,6 +46,7 @@ def compare(
     below: Below = 20.0,
     providers: Providers = None,
     threads: Threads = None,
+    custom_ops: CustomOps = None,
     batch: Batch = None,
     shapes: Shape = None,
     duration: Duration = SECONDS,

@@ -10,7 +10,17 @@ import typer
 from modelopt_cli.cli.compare import AllowCode
 from modelopt_cli.cli.console import print_json, print_payload, progress_sink
 from modelopt_cli.cli.files import read_model, refuse_two_pipes
-from modelopt_cli.cli.options import Baseline, Debug, Json, Metric, ModelArgument, Quiet, RequiredEvaluation, Threads
+from modelopt_cli.cli.options import (
+    Baseline,
+    CustomOps,
+    Debug,
+    Json,
+    Metric,
+    ModelArgument,
+    Quiet,
+    RequiredEvaluation,
+    Threads,
+)
 from modelopt_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +42,7 @@ def evaluate(
     allow_code: AllowCode = False,
     baseline: Baseline = None,
     threads: Threads = None,
+    custom_ops: CustomOps = None,
     batch: RunBatch = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,6 +19,17 @@ DEBUG_KEY = "modelopt.debug"
 def _remember_debug(ctx: typer.Context, asked: bool) -> bool:
     ctx.meta[DEBUG_KEY] = asked
     return asked
+
+
+def _use_custom_ops(ctx: typer.Context, libraries: list[Path] | None) -> list[Path] | None:
+    """Every session of this command knows them; a command in the same process after it does not."""
+    if libraries:
+        from modelopt_cli.profiling.custom_ops import VARIABLE, use_custom_ops
+
+        before = os.environ.get(VARIABLE)
+        ctx.call_on_close(lambda: os.environ.pop(VARIABLE) if before is None else os.environ.update({VARIABLE: before}))
+        use_custom_ops(libraries)
+    return libraries
 
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file, or - for stdin.", show_default=False)]
@@ -83,6 +95,15 @@ Debug = Annotated[
     bool,
     typer.Option("--debug", is_eager=True, callback=_remember_debug, help="Show the traceback of an error."),
 ]
+CustomOps = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--custom-ops",
+        metavar="LIBRARY",
+        callback=_use_custom_ops,
+        help="Shared library of custom operators that the model needs (repeatable).",
+    ),
+]
 AllowRandom = Annotated[
     bool,
     typer.Option("--allow-random-calibration", help="Calibrate on random data; stamped in the report."),
@@ -134,6 +155,7 @@ class RunFlags:
     locked: Locked = False
     allow_random: AllowRandom = False
     allow_code: AllowCode = False
+    custom_ops: CustomOps = None
     strict_output: StrictOutput = False
     dry_run: DryRun = False
     as_json: Json = False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from modelopt_cli.cli.console import print_json, print_payload, progress_sink, say
 from modelopt_cli.cli.files import check_outputs, read_model, refuse_two_pipes
-from modelopt_cli.cli.options import Baseline, Calibration, Debug, Json, ModelsArgument, Quiet, Threads
+from modelopt_cli.cli.options import Baseline, Calibration, CustomOps, Debug, Json, ModelsArgument, Quiet, Threads
 from modelopt_cli.cli.profile_options import (
     AllowFallback,
     Batches,
@@ -48,6 +48,7 @@ def profile(
     allow_fallback: AllowFallback = False,
     session_config: SessionConfig = None,
     threads: Threads = None,
+    custom_ops: CustomOps = None,
     cpus: Cpus = None,
     batch: Batches = None,
     shapes: Shapes = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelopt_cli.cli.options import Debug, Evaluation, Json, Metric, ModelArgument, Quiet
+from modelopt_cli.cli.options import CustomOps, Debug, Evaluation, Json, Metric, ModelArgument, Quiet
 from modelopt_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def sensitivity(
     model: ModelArgument,
     calibration: RequiredCalibration,
     evaluation: Evaluation = None,
+    custom_ops: CustomOps = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Zeros in each layer instead of int8: error, and accuracy with --eval.")
     ] = False,

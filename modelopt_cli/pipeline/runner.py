@@ -30,6 +30,7 @@ from modelopt_cli.pipeline.options import CompressOptions
 from modelopt_cli.pipeline.plan import decisions, recipe_digest, replay, target_of
 from modelopt_cli.pipeline.provenance import environment, stamp
 from modelopt_cli.pipeline.steps import run_steps
+from modelopt_cli.profiling.custom_ops import custom_ops
 from modelopt_cli.profiling.feeds import Feeds
 from modelopt_cli.profiling.session import open_session, runtime
 from modelopt_cli.profiling.trial import runnable_feeds
@@ -208,8 +209,11 @@ def _violation_notices(model: ir.Model) -> list[Notice]:
 
 def _usage(model: ir.Model, feeds: Feeds, provider: str) -> Usage:
     opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
+    libraries = tuple(library.name for library in custom_ops())
     lowest = lowest_onnxruntime(opset, model.ir_version, runtime().__version__)
-    return Usage({name: (str(array.dtype), array.shape) for name, array in feeds.arrays.items()}, provider, lowest)
+    return Usage(
+        {name: (str(array.dtype), array.shape) for name, array in feeds.arrays.items()}, provider, lowest, libraries
+    )
 
 
 def _batch(recipe: Recipe, options: CompressOptions) -> int:

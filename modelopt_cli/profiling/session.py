@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 import numpy as np
 
 from modelopt_cli.errors import ModelError, ProviderError, UsageError
+from modelopt_cli.profiling.custom_ops import register_custom_ops
 from modelopt_cli.profiling.libraries import missing_library, preload, repair_hint
 from modelopt_cli.profiling.providers import ProviderSpec, parse_provider, plugin_devices, usable_names
 
@@ -145,6 +146,7 @@ def open_session(
         options.profile_file_prefix = str(profile_prefix)
     for key, value in (config or {}).items():
         options.add_session_config_entry(key, value)
+    register_custom_ops(options, ort)
     if spec.library is not None:
         wanted, devices, settings = plugin_devices(spec, ort)
         options.add_provider_for_devices(devices, settings)
@@ -273,7 +275,7 @@ def _load_error(error: Exception, where: str, version: str) -> ModelError:
     if match := re.search(r"Fatal error: (\S+):(\w+)\(-?\d+\) is not a registered", text):
         domain, op = match.groups()
         message = f"operator '{op}' of domain '{domain}' is not known to onnxruntime {version}"
-        return ModelError(message, where=where, hint="custom operators need the library that defines them")
+        return ModelError(message, where=where, hint="--custom-ops LIBRARY.so gives the library that defines it")
     if match := re.search(r"No Op registered for (\S+) with domain_version of (\d+)", text):
         message = f"operator '{match[1]}' is not in opset {match[2]} as onnxruntime {version} knows it"
         return ModelError(message, where=where, hint=upgrade)

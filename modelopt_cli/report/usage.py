@@ -20,11 +20,13 @@ class Usage:
         inputs: Name -> (NumPy type, shape) of one batch it was run on.
         provider: The target's provider.
         lowest_onnxruntime: No older version reads it.
+        custom_ops: File names of the libraries of custom operators that it needs.
     """
 
     inputs: dict[str, tuple[str, tuple[int, ...]]]
     provider: str
     lowest_onnxruntime: str
+    custom_ops: tuple[str, ...] = ()
 
 
 def python_snippet(usage: Usage, output: str | None) -> str:
@@ -47,10 +49,20 @@ def python_snippet(usage: Usage, output: str | None) -> str:
             f"import numpy as np  # pip install 'onnxruntime>={usage.lowest_onnxruntime}'",
             "import onnxruntime as ort",
             "",
-            f"session = ort.InferenceSession({name!r}, providers={[*providers, 'CPUExecutionProvider']!r})",
+            *_session(name, [*providers, "CPUExecutionProvider"], usage.custom_ops),
             "outputs = session.run(None, {",
             *feeds,
             "})",
             "print([output.shape for output in outputs if hasattr(output, 'shape')])",
         ]
     )
+
+
+def _session(model: str, providers: list[str], custom_ops: tuple[str, ...]) -> list[str]:
+    if not custom_ops:
+        return [f"session = ort.InferenceSession({model!r}, providers={providers!r})"]
+    return [
+        "options = ort.SessionOptions()",
+        *(f"options.register_custom_ops_library({library!r})" for library in custom_ops),
+        f"session = ort.InferenceSession({model!r}, options, providers={providers!r})",
+    ]

@@ -24,3 +24,9 @@ def test_the_provider_comes_first() -> None:
     code = python_snippet(Usage({}, "openvino", "1.18"), None)
     assert "providers=['OpenVINOExecutionProvider', 'CPUExecutionProvider']" in code
     assert "'model.onnx'" in code and "onnxruntime>=1.18" in code
+
+
+def test_libraries_of_custom_operators_are_registered() -> None:
+    code = python_snippet(Usage({}, "cpu", "1.18", ("libmine.so",)), None)
+    assert "options.register_custom_ops_library('libmine.so')" in code
+    assert "ort.InferenceSession('model.onnx', options, providers=['CPUExecutionProvider'])" in code

@@ -119,6 +119,10 @@ Depfile = Annotated[
     Path | None,
     typer.Option("--depfile", metavar="FILE", help="Write a Makefile rule of what was read."),
 ]
+IfChanged = Annotated[
+    bool,
+    typer.Option("--if-changed", help="Make nothing when the output was made from the same content before."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")]
 StrictOutput = Annotated[
     bool, typer.Option("--strict-output", help="Write no model when a requirement of the recipe is missed.")
@@ -157,6 +161,7 @@ class RunFlags:
     allow_code: AllowCode = False
     custom_ops: CustomOps = None
     strict_output: StrictOutput = False
+    if_changed: IfChanged = False
     dry_run: DryRun = False
     as_json: Json = False
     quiet: Quiet = False

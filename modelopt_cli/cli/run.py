@@ -91,6 +91,8 @@ def _check_flags(models: Sequence[str], flags: RunFlags) -> None:
         from modelopt_cli.report.write import check_report_path
 
         check_report_path(flags.report)
+    if flags.if_changed and (flags.output == PIPE or PIPE in models):
+        raise UsageError("what goes through a pipe is always made", where="--if-changed", hint="give MODEL and -o FILE")
     if flags.locked and flags.plan is None:
         raise UsageError("there is no plan to be locked to", where="--locked", hint="give --plan FILE")
 
@@ -110,17 +112,51 @@ def _execute(job: Job, recipe: Recipe, recipe_name: str | None, options: Compres
     if flags.dry_run:
         _print_plan(source.label, output, recipe, options, flags)
         return None
-    from modelopt_cli.pipeline.plan import plan_of, write_plan
+    inputs = _inputs(source, options, recipe_name)
+    if flags.if_changed and output is not None:
+        report = _current(job, output, source, recipe, options, inputs)
+    else:
+        report = _make(job, source, recipe, options, inputs)
+    if flags.plan_out is not None:
+        from modelopt_cli.pipeline.plan import plan_of, write_plan
+
+        write_plan(plan_of(report), flags.plan_out)
+    return report
+
+
+def _make(job: Job, source: SourceModel, recipe: Recipe, options: CompressOptions, inputs: list[Path]) -> RunReport:
+    """Run the recipe, and write the model with what describes it."""
     from modelopt_cli.pipeline.runner import compress
     from modelopt_cli.report.write import write_report
 
+    flags, output = job.flags, job.output
     result = compress(source, recipe, options)
     wanted = is_wanted(result.report, flags)
-    report = _write(result, output, flags, _inputs(source, options, recipe_name)) if wanted else result.report
-    if flags.plan_out is not None:
-        write_plan(plan_of(report), flags.plan_out)
+    report = _write(result, output, flags, inputs) if wanted else result.report
     if flags.report is not None and (not wanted or output is None):
         write_report(report, flags.report)
+    return report
+
+
+def _current(
+    job: Job, output: Path, source: SourceModel, recipe: Recipe, options: CompressOptions, inputs: list[Path]
+) -> RunReport:
+    """The run that made ``output`` when nothing of it has changed since; else a new one."""
+    from modelopt_cli.cache import open_cache
+    from modelopt_cli.pipeline.current import find_current, remember, run_key
+    from modelopt_cli.pipeline.write import write_descriptions
+
+    flags, cache = job.flags, open_cache()
+    key = run_key(source, recipe, options)
+    report = find_current(key, output, cache)
+    if report is None:
+        report = _make(job, source, recipe, options, inputs)
+        remember(key, report, cache)
+        return report
+    options.progress.note(f"{output} is up to date")
+    report = replace(report, model=source.label, output=str(output))
+    reports = [] if flags.report is None else [flags.report]
+    write_descriptions(report, output, reports=reports, depfile=flags.depfile, depends_on=inputs)
     return report
 
 

@@ -40,11 +40,23 @@ def write_result(
     else:
         save_model(result.model, output)
     report = replace(result.report, output=str(output))
+    write_descriptions(report, output, reports=reports, depfile=depfile, depends_on=depends_on)
+    return report
+
+
+def write_descriptions(
+    report: RunReport,
+    output: Path,
+    *,
+    reports: Sequence[Path] = (),
+    depfile: Path | None = None,
+    depends_on: Sequence[Path] = (),
+) -> None:
+    """Write what describes a model that is there already; arguments and errors as of `write_result`."""
     for path in reports:
         write_report(report, path)
     if depfile is not None:
         write_atomically(depfile, make_rule(output, depends_on).encode())
-    return report
 
 
 def make_rule(target: Path, sources: Sequence[Path]) -> str:

@@ -39,6 +39,8 @@ class Scheme:
         integer_ops: Standard operators that become integer kernels between DequantizeLinear and QuantizeLinear.
         stays_float: Operators one might expect among them, with the reason why they are not.
         why: Where the scheme comes from, for the report.
+        min_channels: Input channels below which a convolution of pictures is faster in float: for three of them the
+            float kernel reads the picture as it lies, the integer one gathers each patch three bytes at a time.
     """
 
     activation: IntegerType
@@ -49,6 +51,7 @@ class Scheme:
     integer_ops: frozenset[str]
     stays_float: dict[str, str]
     why: str
+    min_channels: int = 0
 
     @property
     def runs_integers(self) -> bool:
@@ -57,7 +60,7 @@ class Scheme:
 
 
 def _cpu(activation: IntegerType, why: str, *, reduce_range: bool = False) -> Scheme:
-    return Scheme(activation, "int8", True, False, reduce_range, _CPU, _STAYS_FLOAT, why)
+    return Scheme(activation, "int8", True, False, reduce_range, _CPU, _STAYS_FLOAT, why, min_channels=4)
 
 
 _FULL = "U8 activations x S8 weights: one instruction per four products (VNNI), no saturation"

@@ -24,6 +24,7 @@ class Plan:
     Attributes:
         ops: Operator types.
         min_macs: Conv, Gemm and MatMul of fewer multiply-accumulates stay float.
+        min_channels: Convolutions of pictures with fewer input channels stay float, as the scheme says.
         float_nodes: Names of nodes that stay float whatever their type; shell patterns.
         only_nodes: Shell patterns; when there are any, nodes that match none stay float.
         fed_by_integers: MatMul and Gemm are static only where an integer kernel feeds them; elsewhere their input
@@ -35,6 +36,7 @@ class Plan:
 
     ops: frozenset[str]
     min_macs: int = MIN_MACS
+    min_channels: int = 0
     float_nodes: frozenset[str] = frozenset()
     only_nodes: frozenset[str] = frozenset()
     fed_by_integers: bool = False
@@ -67,6 +69,7 @@ class Plan:
         return {
             "ops": sorted(self.ops),
             "min_macs": self.min_macs,
+            "min_channels": self.min_channels,
             "float_nodes": sorted(self.float_nodes),
             "only_nodes": sorted(self.only_nodes),
             "fed_by_integers": self.fed_by_integers,
@@ -78,13 +81,14 @@ class Plan:
     def from_json(cls, fields: Mapping[str, Any]) -> Plan:
         """What `to_json` wrote."""
         return cls(
-            frozenset(fields["ops"]),
-            int(fields["min_macs"]),
-            frozenset(fields["float_nodes"]),
-            frozenset(fields["only_nodes"]),
-            bool(fields["fed_by_integers"]),
-            frozenset(fields.get("float_products", ())),
-            bool(fields.get("float_only", False)),
+            ops=frozenset(fields["ops"]),
+            min_macs=int(fields["min_macs"]),
+            min_channels=int(fields.get("min_channels", 0)),
+            float_nodes=frozenset(fields["float_nodes"]),
+            only_nodes=frozenset(fields["only_nodes"]),
+            fed_by_integers=bool(fields["fed_by_integers"]),
+            float_products=frozenset(fields.get("float_products", ())),
+            float_only=bool(fields.get("float_only", False)),
         )
 
 
@@ -95,7 +99,7 @@ def label(node: ir.Node) -> str:
 
 def default_plan(scheme: Scheme) -> Plan:
     """The table's plan for a target."""
-    return Plan(scheme.integer_ops - _NOT_BY_DEFAULT)
+    return Plan(scheme.integer_ops - _NOT_BY_DEFAULT, min_channels=scheme.min_channels)
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from modelopt_cli.graph.edit import constant
 from modelopt_cli.passes.base import Skip
 from modelopt_cli.passes.quantize.kinds import Candidate, candidate
 from modelopt_cli.passes.quantize.plan import Plan
@@ -57,7 +58,22 @@ def _refusal(what: Candidate, plan: Plan) -> str | None:
         return "the plan keeps it in float"
     if what.kind == "multiply" and what.macs < plan.min_macs:
         return "it multiplies too little to pay for quantizing around it"
+    if _has_few_channels(what, plan.min_channels):
+        return "the float kernel is faster for so few input channels"
     return None
+
+
+def _has_few_channels(what: Candidate, fewest: int) -> bool:
+    """A convolution of pictures that mixes few channels, unless a MaxPool follows.
+
+    onnxruntime moves the Quantize behind a MaxPool in front of it, and its MaxPool of bytes is ten times as slow as
+    that of floats unless an integer convolution has put the channels last.
+    """
+    node = what.node
+    weight = constant(node.inputs[1]) if node.op_type == "Conv" else None
+    if weight is None or weight.ndim != 4 or weight.shape[1] >= fewest or node.attributes.get_int("group", 1) != 1:
+        return False
+    return all(use.node.op_type != "MaxPool" for use in what.head.uses())
 
 
 def _known(node: ir.Node, scheme: Scheme) -> str | None:

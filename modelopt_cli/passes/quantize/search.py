@@ -98,7 +98,12 @@ def _adopt(found: Search, builder: Builder, better: list[tuple[str, Plan]]) -> N
     together = found.plan
     for _, plan in better:
         ops = (together.ops - (found.plan.ops - plan.ops)) | (plan.ops - found.plan.ops)
-        together = replace(together.in_float(plan.float_nodes), ops=ops, min_macs=min(together.min_macs, plan.min_macs))
+        together = replace(together.in_float(plan.float_nodes), ops=ops)
+        together = replace(
+            together,
+            min_macs=min(together.min_macs, plan.min_macs),
+            min_channels=min(together.min_channels, plan.min_channels),
+        )
     candidate = builder.build(together)
     timed = _against(found.built, candidate, builder)
     found.log.append(_line("together: " + ", ".join(label for label, _ in better), timed))
@@ -146,8 +151,7 @@ def gate(found: Search, model: ir.Model, sample: Sample, fallback: Callable[[], 
 def _without_losers(found: Search, builder: Builder, deadline: float) -> None:
     """Let products whose integers take longer than their floats go back, the worst first, as long as the clock agrees.
 
-    A first convolution of three channels is the usual one: its kernel works on blocks of more. A profile does not know
-    what quantizing around a hole costs, so one product is tried, then two, then four.
+    A profile does not know what quantizing around a hole costs, so one product is tried, then two, then four.
     """
     names = _losers(found, builder)
     count = 1
@@ -192,6 +196,7 @@ def _variants(found: Search, builder: Builder) -> list[tuple[str, Plan]]:
     if found.plan.min_macs > FEWEST_MACS:
         smaller = replace(found.plan, min_macs=FEWEST_MACS)
         variants.append(("small Conv, Gemm and MatMul as integers too", smaller))
+    variants.append(("Conv of few channels as integers", replace(found.plan, min_channels=0)))
     here = _nodes(found.plan, builder)
     return [(label, plan) for label, plan in variants if _nodes(plan, builder) != here]
 

@@ -1,0 +1,48 @@
+"""Which nodes run as integers, by the table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from modelopt_cli.passes.quantize.plan import default_plan, label
+from modelopt_cli.passes.quantize.regions import choose_regions
+from modelopt_cli.passes.quantize.shapes import observed_shapes
+from modelopt_cli.targets.schemes import scheme_for
+from modelopt_cli.targets.target import Target
+from modelopt_cli.testing import model_from_text
+
+PICTURE = """net (float[1,{channels},48,48] x) => (float[1,32,24,24] y) {{
+    a = Conv <pads = [1,1,1,1], group = {group}> (x, first)
+    r = Relu (a)
+    {between}
+    y = Conv <pads = [1,1,1,1], strides = [2,2]> (p, second)
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("channels", "group", "between", "integer"),
+    [
+        (3, 1, "p = Identity (r)", False),
+        (3, 1, "p = MaxPool <kernel_shape = [3,3], pads = [1,1,1,1]> (r)", True),
+        (8, 1, "p = Identity (r)", True),
+        (24, 24, "p = Identity (r)", True),  # depthwise: one input channel each, and a kernel of its own
+    ],
+    ids=["three channels", "a MaxPool follows", "eight channels", "depthwise"],
+)
+def test_a_convolution_of_few_channels_stays_float(channels: int, group: int, between: str, integer: bool) -> None:
+    rng = np.random.default_rng(0)
+    first = rng.standard_normal((24, channels // group, 3, 3)).astype(np.float32)
+    second = rng.standard_normal((32, 24, 3, 3)).astype(np.float32)
+    model = model_from_text(PICTURE.format(channels=channels, group=group, between=between), first=first, second=second)
+    scheme = scheme_for(Target(provider="cpu", isa="avx512_vnni"))
+    shapes = observed_shapes(model, {"x": np.zeros((1, channels, 48, 48), np.float32)})
+    regions = choose_regions(model.graph, scheme, default_plan(scheme), shapes)
+    names = {label(node) for node in regions.integer}
+    assert "y" in names and ("a" in names) is integer
+    if not integer:
+        assert any("so few input channels" in skip.reason for skip in regions.skipped)
+
+
+def test_other_targets_decide_that_themselves() -> None:
+    assert default_plan(scheme_for(Target(provider="tensorrt"))).min_channels == 0

@@ -8,7 +8,7 @@ DEMO := demo-out
 PYTEST := $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-providers lint check bench foreign clean
+.PHONY: help setup demo test test-all test-providers lint check bench docs picture foreign clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -64,6 +64,14 @@ check: lint test ## Everything that must hold before a commit
 
 bench: $(READY) ## Measure against peers and write benchmarks/RESULTS.md; asserts nothing
 	$(BIN)/python -m benchmarks
+
+docs: $(READY) ## Build the site and the manual pages: build/docs/index.html, build/man
+	$(BIN)/python docs/site/assemble.py build/source
+	$(BIN)/sphinx-build -q -W --keep-going -b html -c docs/site build/source build/docs
+	$(BIN)/sphinx-build -q -W --keep-going -b man -c docs/site build/source build/man
+
+picture: $(READY) ## Take the README's picture anew, from a real run in Chromium
+	$(BIN)/python docs/site/picture.py
 
 foreign: $(READY) ## Run every command on other people's models and print a table
 	test -d .venv-foreign || $(BIN)/python -m pip install --quiet --no-deps --target .venv-foreign silero-vad magika

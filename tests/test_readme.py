@@ -161,7 +161,8 @@ def test_the_schema_of_the_report_is_documented() -> None:
 
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        text = page.read_text()
+        for target in [*re.findall(r"\]\(([^)#:]+)\)", text), *re.findall(r'src(?:set)?="([^"]+)"', text)]:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 

@@ -23,10 +23,22 @@ METHODS = {"auto": "quantize", "static": "quantize-static", "dynamic": "quantize
 
 
 @with_run_flags
-def compress(models: ModelsArgument, recipe: RecipeOption = "int8", *, flags: RunFlags) -> None:
+def compress(
+    models: ModelsArgument,
+    recipe: RecipeOption = "int8",
+    io: Annotated[
+        str | None, typer.Option("--io", metavar="float16", help="Inputs and outputs in float16 too (recipe fp16).")
+    ] = None,
+    *,
+    flags: RunFlags,
+) -> None:
     """Run a recipe on a model, measure the result against the original, write both model and report."""
     from modelopt_cli.cli.run import read_recipe, run_recipe
 
+    if io is not None:
+        if io not in ("float32", "float16"):
+            raise UsageError(f"inputs and outputs cannot be {io}", where="--io", hint="float32 or float16")
+        flags = replace(flags, overrides=[*(flags.overrides or ()), f"steps.convert-float16.io={io}"])
     run_recipe(models, read_recipe(recipe, flags), recipe, flags)
 
 

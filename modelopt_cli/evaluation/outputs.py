@@ -10,7 +10,7 @@ import numpy as np
 from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.errors import DataError
 from modelopt_cli.parallel import cores, in_order
-from modelopt_cli.profiling.session import Session, one_line, runtime_errors
+from modelopt_cli.profiling.session import Session, fitted, one_line, runtime_errors
 from modelopt_cli.progress import Progress
 
 CHUNK_BYTES = 16 << 20  # inputs and outputs that one worker holds; a pool holds twice as many chunks as workers
@@ -83,7 +83,7 @@ class _Work:
 
 def _run(session: Session, names: list[str], sample: Sample) -> Outputs:
     try:
-        return session.run(names, dict(sample))
+        return session.run(names, fitted(session, sample))
     except runtime_errors() as error:
         shapes = ", ".join(f"'{name}' {array.dtype}{list(array.shape)}" for name, array in sample.items())
         raise DataError(f"the model does not run on {shapes}: {one_line(error)}") from error

@@ -125,6 +125,10 @@ class Pass(BaseModel):
         """Shapes that inputs are fixed to, by name; only of passes that declare ``changes_io``."""
         return {}
 
+    def changes_types(self) -> bool:
+        """Whether float32 inputs and outputs may come out in half of the bits."""
+        return False
+
     @classmethod
     def summary(cls) -> str:
         """The first line of the docstring."""

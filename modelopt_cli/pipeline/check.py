@@ -19,15 +19,28 @@ def interface(model: ir.Model) -> list[tuple[str, str, str, str]]:
     return [(kind, v.name or "", str(v.type), str(v.shape)) for kind, v in both]
 
 
-def _changed_interface(model: ir.Model, source: ir.Model, pinned: bool) -> list[tuple[str, str, str, str]]:
-    """Inputs and outputs of one that the other lacks; fixed instead of dynamic dimensions may be allowed."""
+def _changed_interface(
+    model: ir.Model, source: ir.Model, pinned: bool, halved: bool
+) -> list[tuple[str, str, str, str]]:
+    """Inputs and outputs of one that the other lacks; fixed dimensions, and half of the bits, may be allowed."""
     now, was = interface(model), interface(source)
+    if halved:
+        names, single = _halved(model, source), str(ir.TensorType(ir.DataType.FLOAT))
+        now = [(kind, name, single if name in names else dtype, shape) for kind, name, dtype, shape in now]
     if pinned:
         shapes = {value.name: value.shape for value in (*model.graph.inputs, *model.graph.outputs)}
         before = {value.name: value.shape for value in (*source.graph.inputs, *source.graph.outputs)}
         fixed = {name for name, shape in shapes.items() if _fixes(before.get(name), shape)}
         now, was = ([(*each[:3], "" if each[1] in fixed else each[3]) for each in side] for side in (now, was))
     return [] if now == was else sorted(set(now) ^ set(was)) or now
+
+
+def _halved(model: ir.Model, source: ir.Model) -> set[str]:
+    """Inputs and outputs that were float32 and take half of the bits now."""
+    types = {value.name: value.dtype for value in (*source.graph.inputs, *source.graph.outputs)}
+    half = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    both = (*model.graph.inputs, *model.graph.outputs)
+    return {str(v.name) for v in both if v.dtype in half and types.get(v.name) == ir.DataType.FLOAT}
 
 
 def _fixes(before: ir.Shape | None, after: ir.Shape | None) -> bool:
@@ -56,7 +69,13 @@ def check_structure(model: ir.Model, step: str) -> None:
 
 
 def check_result(
-    content: bytes | None, model: ir.Model, source: ir.Model, sample: Sample, *, pinned: bool = False
+    content: bytes | None,
+    model: ir.Model,
+    source: ir.Model,
+    sample: Sample,
+    *,
+    pinned: bool = False,
+    halved: bool = False,
 ) -> None:
     """Check the whole result: full checker, same interface, loads, runs, finite outputs where the source's are.
 
@@ -66,11 +85,12 @@ def check_result(
         source: The model the user gave.
         sample: Inputs to run it on.
         pinned: Whether a pass declared that it fixes dimensions of inputs and outputs.
+        halved: Whether a pass declared that float32 inputs and outputs may take half of the bits.
 
     Raises:
         PassError: With the first thing that does not hold.
     """
-    changed = _changed_interface(model, source, pinned)
+    changed = _changed_interface(model, source, pinned, halved)
     if changed:
         raise PassError(f"the result's inputs or outputs are not the source's: {changed[0][0]} '{changed[0][1]}'")
     if content is not None and (complaint := _complaint(content)) and not _complaint_of(source):

@@ -120,7 +120,8 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         hashes["result"] = hashlib.sha256(content).hexdigest()
     if options.plan is not None and options.locked:
         check_locked(options.plan, hashes)
-    check_result(content, done.model, source.model, feeds.arrays, pinned=any(step.changes_io for step in passes))
+    pinned, halved = any(step.changes_io for step in passes), any(step.changes_types() for step in passes)
+    check_result(content, done.model, source.model, feeds.arrays, pinned=pinned, halved=halved)
     release_memory()
 
     subject = Subject(source, done.model, content, feeds, target)

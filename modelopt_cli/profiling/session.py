@@ -172,9 +172,19 @@ def run(session: Session, feeds: Mapping[str, np.ndarray], outputs: Sequence[str
         ModelError: Wrong shapes or types, or an operator that fails on these values.
     """
     try:
-        return session.run(outputs, feeds)
+        return session.run(outputs, fitted(session, feeds))
     except runtime_errors() as error:
         raise ModelError(f"fails when it runs: {one_line(error)}") from error
+
+
+def fitted(session: Session, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Feeds with float32 arrays as float16 where the session takes those, as a result of ``--io float16`` does."""
+    half = {argument.name for argument in session.get_inputs() if argument.type == "tensor(float16)"}
+    with np.errstate(over="ignore"):  # an infinity is for the caller to find
+        return {
+            name: array.astype(np.float16) if name in half and array.dtype == np.float32 else array
+            for name, array in feeds.items()
+        }
 
 
 def placement(session: Session) -> dict[str, float]:

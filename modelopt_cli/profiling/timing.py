@@ -18,7 +18,7 @@ import numpy as np
 from modelopt_cli.errors import UsageError
 from modelopt_cli.profiling.bound import BoundSession
 from modelopt_cli.profiling.conditions import Conditions, Finding, between, findings, snapshot
-from modelopt_cli.profiling.session import Model, Session, loadable, open_session, run
+from modelopt_cli.profiling.session import Model, Session, fitted, loadable, open_session, run
 from modelopt_cli.profiling.statistics import Latency, LatencyComparison, ratio_interval
 from modelopt_cli.profiling.track import Block, Feeds, Track, time_blocks, time_runs
 
@@ -242,7 +242,7 @@ def _interleave(models: Sequence[Model], feeds: Feeds, setting: Setting, budget:
             slots = [_warm_slot(sessions[i], feeds, WARM_SHARE * share / len(sources)) for i in range(len(sources))]
             if built == 0:
                 planned = _rebuilds(load_s, sum(slot.seconds for slot in slots), budget)
-            _time_rounds(slots, feeds, _is_done(budget, planned, start), rng, tracks, _has_cpu_clock(setting))
+            _time_rounds(slots, _is_done(budget, planned, start), rng, tracks, _has_cpu_clock(setting))
             del sessions, slots  # or the next ones would be built beside them, with twice the weights in memory
             built += 1
     return tracks
@@ -250,9 +250,10 @@ def _interleave(models: Sequence[Model], feeds: Feeds, setting: Setting, budget:
 
 @dataclass(frozen=True)
 class _Slot:
-    """A session that is warm, and how often it runs in its turn."""
+    """A session that is warm, what it is fed, and how often it runs in its turn."""
 
     session: Session
+    feeds: Feeds
     run_s: float
 
     @property
@@ -303,7 +304,6 @@ def _rebuilds(load_s: float, turn_s: float, budget: Budget) -> int:
 
 def _time_rounds(
     slots: Sequence[_Slot],
-    feeds: Feeds,
     is_done: Callable[[int], bool],
     rng: np.random.Generator,
     tracks: Sequence[Track],
@@ -316,7 +316,7 @@ def _time_rounds(
         blocks: list[list[Block]] = [[] for _ in slots]
         for i in order:
             slot = slots[i]
-            blocks[i] += time_blocks(slot.session, feeds, slot.runs, slot.run_s, by_cpu_clock=by_cpu_clock)
+            blocks[i] += time_blocks(slot.session, slot.feeds, slot.runs, slot.run_s, by_cpu_clock=by_cpu_clock)
         for track, each in zip(tracks, blocks, strict=True):
             track.add_round(each)
         done += 2 * min(slot.runs for slot in slots)
@@ -334,13 +334,14 @@ def _orders(count: int, rng: np.random.Generator) -> Iterator[list[int]]:
 
 def _warm_slot(session: Session, feeds: Feeds, limit_s: float) -> _Slot:
     """Run until the times have settled."""
+    feeds = fitted(session, feeds)
     run(session, feeds)  # the first run allocates, and tells of wrong inputs
     start, previous = time.perf_counter(), float("inf")
     while True:
         times = time_runs(session, feeds, WARM_BLOCK, until=start + limit_s)
         median = float(np.median(times))
         if median >= previous * (1 - WARM_GAIN) or time.perf_counter() - start >= limit_s:
-            return _Slot(session, max(min(times) / 1e3, 1e-7))
+            return _Slot(session, feeds, max(min(times) / 1e3, 1e-7))
         previous = median
 
 

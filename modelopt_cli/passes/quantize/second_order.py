@@ -91,12 +91,18 @@ def _round_grouped(array: np.ndarray, rows: np.ndarray, covariance: np.ndarray, 
     return QuantizedWeight(steps.reshape(array.shape), nearest.scale, nearest.zero_point, 0)
 
 
+def damped(covariance: np.ndarray) -> np.ndarray:
+    """Covariances [groups, K, K] in float64 with a share of their mean variance added to the diagonal."""
+    full = covariance.astype(np.float64)
+    diagonal = np.arange(full.shape[1])
+    full[:, diagonal, diagonal] += np.maximum(DAMPING * full[:, diagonal, diagonal].mean(axis=1), 1e-12)[:, None]
+    return full
+
+
 def unit_factors(covariance: np.ndarray) -> np.ndarray:
     """Upper Cholesky factors of the damped covariances, each row divided by its diagonal entry."""
-    damped = covariance.astype(np.float64)
-    diagonal = np.arange(damped.shape[1])
-    damped[:, diagonal, diagonal] += np.maximum(DAMPING * damped[:, diagonal, diagonal].mean(axis=1), 1e-12)[:, None]
-    lower = np.linalg.cholesky(damped)
+    lower = np.linalg.cholesky(damped(covariance))
+    diagonal = np.arange(lower.shape[1])
     return np.asarray((lower / lower[:, diagonal, diagonal][:, None, :]).transpose(0, 2, 1), np.float32)
 
 

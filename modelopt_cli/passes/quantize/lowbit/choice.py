@@ -14,6 +14,7 @@ from modelopt_cli.passes.base import Pass, PassContext
 from modelopt_cli.passes.quantize.lowbit.budget import FEWEST, spread_bits
 from modelopt_cli.passes.quantize.lowbit.decode import NODE_BYTES, decoding_nodes
 from modelopt_cli.passes.quantize.lowbit.packing import packed_bytes
+from modelopt_cli.passes.quantize.lowbit.rounding import Rounding
 from modelopt_cli.passes.quantize.lowbit.sensitivity import output_errors
 from modelopt_cli.passes.quantize.lowbit.slots import Slot, find_slots
 
@@ -44,6 +45,13 @@ class LowBitPass(Pass):
     block: Annotated[
         int | None, Field(ge=0, description="Inputs that share a step; 0: all of an output; default by bits.")
     ] = None
+    rounding: Annotated[
+        Rounding,
+        Field(description="auto: search with calibration data (gptq, and on from there), nearest without."),
+    ] = "auto"
+    scaling: Annotated[
+        bool, Field(description="AWQ: scale rows by their inputs before rounding; not for products in int8 kernels.")
+    ] = False
     include: Annotated[tuple[str, ...], Field(description="Only weights whose name matches one of these globs.")] = (
         "*",
     )
@@ -81,6 +89,10 @@ class LowBitPass(Pass):
         """Inputs that share a step; 0 for all of an output."""
         raise NotImplementedError
 
+    def has_zeros(self, bits: int) -> bool:
+        """Whether each block of a weight of so many bits says where its zero is."""
+        return False
+
     def _wants(self, slot: Slot) -> bool:
         if slot.lookups and not self.embeddings:
             return False
@@ -91,8 +103,9 @@ class LowBitPass(Pass):
         block = self.block_of(slot, bits)
         blocks = slot.array.size // block if block and slot.inputs % block == 0 else 0
         columns = slot.array.size // slot.inputs
-        nodes = decoding_nodes(bits, blocks=blocks > 0, table=False)
-        return packed_bytes(slot.array.size, bits) + blocks + columns * SCALE_BYTES + nodes * NODE_BYTES
+        zeros = packed_bytes(blocks or columns, bits) if self.has_zeros(bits) else 0
+        nodes = decoding_nodes(bits, blocks=blocks > 0, table=False, shifts=zeros > 0)
+        return packed_bytes(slot.array.size, bits) + blocks + zeros + columns * SCALE_BYTES + nodes * NODE_BYTES
 
     def _budget(self, model: ir.Model, free: list[Slot], fixed: dict[Slot, int]) -> float:
         assert self.max_size is not None

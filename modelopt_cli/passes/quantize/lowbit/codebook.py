@@ -59,4 +59,5 @@ class Codebook(LowBitPass):
         return 0 if bits == 8 else BLOCK
 
     def _grid(self, slot: Slot, bits: int) -> Grid:
-        return Grid(bits, self.block_of(slot, bits), None if bits == 8 else self.table)
+        table = None if bits == 8 else self.table
+        return Grid(bits, self.block_of(slot, bits), table, rounding=self.rounding, scaling=self.scaling)

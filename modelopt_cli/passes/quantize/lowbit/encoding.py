@@ -1,4 +1,4 @@
-"""A weight as low-bit codes: ``levels[code] * multiplier[block] * scale[column]``."""
+"""A weight as low-bit codes: ``(levels[code] - shift[block]) * multiplier[block] * scale[column] / rows[row]``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ class Encoded:
         levels: What codes stand for: float32 [2 ** bits], ascending; integers when `is_uniform`.
         multipliers: uint8 [groups, K / block, N], at least 1; None for one block.
         scale: float32 [groups, N].
+        shifts: Integers within the levels, int8 [groups, K / block, N]: where zero is; None for evenly spaced levels
+            around zero, and for tables.
+        rows: What rows were multiplied with before rounding, float32 [groups, K]; None for ones.
     """
 
     codes: np.ndarray
@@ -26,6 +29,8 @@ class Encoded:
     levels: np.ndarray
     multipliers: np.ndarray | None
     scale: np.ndarray
+    shifts: np.ndarray | None = None
+    rows: np.ndarray | None = None
 
     @property
     def is_uniform(self) -> bool:
@@ -36,7 +41,8 @@ class Encoded:
     def block(self) -> int:
         """Rows that share a multiplier."""
         length = int(self.codes.shape[1])
-        return length if self.multipliers is None else length // int(self.multipliers.shape[1])
+        by_block = self.multipliers if self.multipliers is not None else self.shifts
+        return length if by_block is None else length // int(by_block.shape[1])
 
     def steps(self) -> np.ndarray:
         """What levels are multiplied with: float32 [groups, blocks, N]."""
@@ -45,7 +51,11 @@ class Encoded:
 
     def decode(self) -> np.ndarray:
         """The float32 weight [groups, K, N] that the codes stand for."""
-        return np.asarray(self.levels[self.codes] * np.repeat(self.steps(), self.block, axis=1), np.float32)
+        levels = self.levels[self.codes]
+        if self.shifts is not None:
+            levels = levels - np.repeat(self.shifts, self.block, axis=1)
+        found = np.asarray(levels * np.repeat(self.steps(), self.block, axis=1), np.float32)
+        return found if self.rows is None else found / self.rows[:, :, None]
 
 
 def uniform_levels(bits: int) -> np.ndarray:

@@ -61,6 +61,29 @@ def fit_steps(work: np.ndarray, energy: np.ndarray, levels: np.ndarray, block: i
     return np.asarray(chosen, np.float32)
 
 
+def fit_ranges(work: np.ndarray, energy: np.ndarray, levels: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """The step of each block and the value of its lowest level, of least squared error, both [groups, K / block, N].
+
+    Ranges hold zero, which stays exact. Arguments as in `fit_steps`; levels are consecutive integers.
+    """
+    groups, length, columns = work.shape
+    blocks = work.reshape(groups, length // block, block, columns)
+    weight = energy.reshape(groups, length // block, block, 1)
+    low, high = np.minimum(blocks.min(axis=2), 0), np.maximum(blocks.max(axis=2), 0)
+    width = np.where(high - low < SMALLEST_SCALE, np.float32(1), high - low) / np.float32(len(levels) - 1)
+    best, chosen = np.full(width.shape, np.inf), (width, low)
+    for shrink in SHRINKS:
+        step = width * shrink
+        wide = step[:, :, None, :]
+        zero = np.rint(-low * shrink / step)[:, :, None, :]
+        error = blocks - (np.clip(np.rint(blocks / wide) + zero, 0, len(levels) - 1) - zero) * wide
+        loss = (error * error * weight).sum(axis=2)
+        better = loss < best
+        chosen = np.where(better, step, chosen[0]), np.where(better, low * shrink, chosen[1])
+        best = np.minimum(loss, best)
+    return np.asarray(chosen[0], np.float32), np.asarray(chosen[1], np.float32)
+
+
 def split_steps(steps: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
     """Steps [groups, blocks, N] as uint8 multipliers (1 to ``largest``) of one scale per column [groups, N].
 

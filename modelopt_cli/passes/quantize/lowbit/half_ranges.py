@@ -1,10 +1,9 @@
-"""Which parts of a model can compute in float16: by operator, by the range of its values, by its constants."""
+"""Which parts of a model can compute in 16 bits: by operator, by the range of its values, by its constants."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -13,12 +12,10 @@ from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.graph.edit import constant
 from modelopt_cli.graph.shapes import infer_shapes
 from modelopt_cli.passes.base import Skip
+from modelopt_cli.passes.quantize.lowbit.half_format import HalfFormat
 from modelopt_cli.progress import Progress
 
-LARGEST = float(np.finfo(np.float16).max)
 HEADROOM = 2.0  # other inputs than the calibration samples may go further
-SMALLEST = float(np.finfo(np.float16).tiny)
-LOST_SHARE = 0.01  # of a weight's values that may fall below the normal numbers of float16
 # Sums of many terms and exponentials lose digits or overflow inside the kernel, which no range of its output shows: the
 # list of mixed-precision training (Micikevicius et al. 2017, arXiv 1710.03740, and torch.autocast's).
 SUMMING = frozenset(
@@ -33,20 +30,11 @@ TYPED = frozenset(  # an attribute says what their outputs are
 )
 
 
-def fits_half(array: np.ndarray) -> bool:
-    """Whether float16 holds an array: nothing overflows, and next to nothing that is not zero falls out below."""
-    magnitude = np.abs(array)
-    if not np.isfinite(magnitude).all() or magnitude.max(initial=0.0) > LARGEST:
-        return False
-    lost = np.count_nonzero((magnitude > 0) & (magnitude < SMALLEST))
-    # A small number among large ones is as good as zero; one that stands alone is an epsilon.
-    return bool(lost <= LOST_SHARE * array.size)
-
-
 class HalfTypes:
     """What onnx's schemas and shape inference say of a model's floats."""
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, model: ir.Model, half: HalfFormat) -> None:
+        self.half = half
         typed = model.clone()
         infer_shapes(typed)
         values = [value for graph in typed.graphs() for value in (*graph.inputs, *graph.initializers.values())]
@@ -59,18 +47,18 @@ class HalfTypes:
         return value.name in self._floats
 
     def inputs(self, node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
-        """The float32 inputs that may be float16 instead, with their index."""
+        """The float32 inputs that may have 16 bits instead, with their index."""
         yield from self._of(node, node.inputs, "inputs")
 
     def outputs(self, node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
-        """The float32 outputs that are float16 when those inputs are."""
+        """The float32 outputs that have 16 bits when those inputs are."""
         yield from self._of(node, node.outputs, "outputs")
 
     def _of(self, node: ir.Node, values: Sequence[ir.Value | None], side: str) -> Iterator[tuple[int, ir.Value]]:
         if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type):
             return
         schema = onnx.defs.get_schema(node.op_type, self._opset)
-        half = {rule.type_param_str for rule in schema.type_constraints if "tensor(float16)" in rule.allowed_type_strs}
+        half = {rule.type_param_str for rule in schema.type_constraints if self.half.tensor in rule.allowed_type_strs}
         formal = getattr(schema, side)
         for index, value in enumerate(values):
             if value is not None and self.is_float(value) and formal[min(index, len(formal) - 1)].type_str in half:
@@ -98,8 +86,8 @@ def choose_half_nodes(
     for node in chosen:
         values = [v.name for _, v in (*types.inputs(node), *types.outputs(node)) if v.name in ranges]
         most = max((max(-ranges[name].low, ranges[name].high) for name in values if name), default=0.0)
-        if most * HEADROOM > LARGEST:
-            skipped.append(Skip(node.name or node.op_type, "its values are too large for float16"))
+        if most * HEADROOM > types.half.largest:
+            skipped.append(Skip(node.name or node.op_type, f"its values are too large for {types.half.name}"))
         else:
             kept.append(node)
     return kept, skipped
@@ -110,6 +98,8 @@ def _refusal(node: ir.Node, types: HalfTypes) -> str | None:
         return f"{node.op_type} sums or exponentiates: it stays float32"
     if any(isinstance(attribute.value, ir.Graph) for attribute in node.attributes.values()):
         return "it holds a subgraph"
-    if any((array := constant(value)) is not None and not fits_half(array) for _, value in types.inputs(node)):
-        return "a constant of it is too large or too small for float16"
+    if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") == "cubic":
+        return "not every provider resizes by cubic curves in 16 bits"
+    if any((array := constant(value)) is not None and not types.half.holds(array) for _, value in types.inputs(node)):
+        return f"a constant of it is too large or too small for {types.half.name}"
     return None

@@ -12,7 +12,7 @@ from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.quantize.builder import drop_unread_weights
 from modelopt_cli.passes.quantize.dynamic_matmul import DynamicOptions
 from modelopt_cli.passes.quantize.lowbit.choice import LowBitPass
-from modelopt_cli.passes.quantize.lowbit.rounding import FINE, Grid
+from modelopt_cli.passes.quantize.lowbit.rounding import Grid
 from modelopt_cli.passes.quantize.lowbit.slots import Slot
 from modelopt_cli.passes.quantize.lowbit.store import may_run_as_integers, result_of, store_decoded, store_integer
 from modelopt_cli.targets.target import Target
@@ -36,15 +36,20 @@ class QuantizeWeights(LowBitPass):
         Field(description="Kernels of MatMul and Gemm; auto: int8 on CPUs. float keeps activations as they are."),
     ] = "auto"
 
+    symmetric: Annotated[
+        bool,
+        Field(description="Levels around zero; false: each block says where zero is, for bits / block bits more."),
+    ] = True
+
     def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
         """Edit ``model``; see the class."""
         forget_names(model)
         slots = self.slots(model)
         bits = self.choose_bits(model, slots, ctx)
         integer = {slot for slot in slots if self._runs_int8(ctx.target) and may_run_as_integers(slot)}
-        decoded = {slot: Grid(bits[slot], self.block_of(slot, bits[slot])) for slot in slots if slot not in integer}
+        decoded = {slot: self._grid(slot, bits[slot]) for slot in slots if slot not in integer}
         limit = 64 if _is_reduced(ctx.target) else 127
-        products = {slot: self._integer_grid(slot, bits[slot], limit) for slot in slots if slot in integer}
+        products = {slot: self._grid(slot, bits[slot]).integer(limit) for slot in slots if slot in integer}
         done = store_decoded(model, decoded, ctx)
         done.add(store_integer(model, products, ctx, DynamicOptions(reduce_range=_is_reduced(ctx.target))))
         drop_unread_weights(model.graph)
@@ -56,12 +61,16 @@ class QuantizeWeights(LowBitPass):
             return self.block
         return (TABLE_BLOCKS if slot.lookups else BLOCKS).get(bits, 0)
 
+    def has_zeros(self, bits: int) -> bool:
+        """Whether each block says where its zero is."""
+        return not self.symmetric
+
     def _runs_int8(self, target: Target) -> bool:
         return self.compute == "int8" or (self.compute == "auto" and target.provider == "cpu")
 
-    def _integer_grid(self, slot: Slot, bits: int, limit: int) -> Grid:
-        """Levels times multipliers must be int8 numbers."""
-        return Grid(bits, self.block_of(slot, bits), None, min(max(limit // 2 ** (bits - 1), 1), FINE))
+    def _grid(self, slot: Slot, bits: int) -> Grid:
+        block, symmetric = self.block_of(slot, bits), not self.has_zeros(bits)
+        return Grid(bits, block, symmetric=symmetric, rounding=self.rounding, scaling=self.scaling)
 
 
 def _is_reduced(target: Target) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from modelopt_cli.graph.io import model_bytes
 from modelopt_cli.passes.quantize.lowbit.convert_float16 import ConvertFloat16
-from modelopt_cli.passes.quantize.lowbit.half_ranges import fits_half
+from modelopt_cli.passes.quantize.lowbit.half_format import FORMATS
 from modelopt_cli.targets.target import Target
 from modelopt_cli.testing import ArrayDataset, model_from_text, op_types, run_model, run_pass
 
@@ -161,7 +161,7 @@ def test_auto_follows_the_provider() -> None:
     ],
 )
 def test_what_float16_holds(array: np.ndarray, fits: bool) -> None:
-    assert fits_half(array.astype(np.float32)) == fits
+    assert FORMATS["float16"].holds(array.astype(np.float32)) == fits
 
 
 def test_a_weight_that_does_not_fit_is_left_alone() -> None:
@@ -169,3 +169,68 @@ def test_a_weight_that_does_not_fit_is_left_alone() -> None:
     result = run_pass(ConvertFloat16(), model)
     assert result.changed == 0
     assert result.skipped[0].reason == "float16 cannot hold its values"
+
+
+def test_bfloat16_holds_what_float16_cannot() -> None:
+    model = model_from_text("m (float[N,32] x) => (float[N,32] y) { y = MatMul (x, w) }", w=normal(32, 32) * 1e6)
+    result = run_pass(ConvertFloat16(format="bfloat16"), model)
+    assert [v.dtype for v in result.model.graph.initializers.values()] == [ir.DataType.BFLOAT16]
+    sample = {"x": normal(4, 32)}
+    exact, found = (run_model(each, sample, optimize=True)["y"] for each in (model, result.model))
+    np.testing.assert_allclose(found, exact, rtol=0.02, atol=2e5)  # products of 32 terms of 1e6, at 8 bits
+    assert np.abs(found - exact).max() > 0  # it is not float32
+
+
+def test_a_constant_that_overflows_bfloat16_stays() -> None:
+    largest = np.array([np.finfo(np.float32).max] * 300, np.float32)  # rounds to infinity
+    model = model_from_text("m (float[N,300] x) => (float[N,300] y) { y = Min (x, w) }", w=largest)
+    assert run_pass(ConvertFloat16(format="bfloat16"), model).skipped[0].reason == "bfloat16 cannot hold its values"
+
+
+@pytest.mark.parametrize("compute", ["weights", "float16"])
+def test_io_float16_takes_and_gives_half(compute: str) -> None:
+    model, samples = layers(), data()
+    result = run_pass(ConvertFloat16(compute=compute, io="float16"), model, calibration=samples)
+    onnx.checker.check_model(model_bytes(result.model), full_check=True)
+    ends = [*result.model.graph.inputs, *result.model.graph.outputs]
+    assert [(v.name, v.dtype) for v in ends] == [("x", ir.DataType.FLOAT16), ("y", ir.DataType.FLOAT16)]
+    sample = next(iter(samples))
+    found = run_model(result.model, {"x": sample["x"].astype(np.float16)})["y"]
+    np.testing.assert_allclose(found, run_model(model, sample)["y"], rtol=0.05, atol=0.1)
+    if compute == "float16":  # the product reads the input as it is
+        assert op_types(result.model)[0] == "MatMul"
+
+
+def test_weights_inside_branches_are_halved_too() -> None:
+    text = """m (float[N,32] x, bool c) => (float[N,32] y) {
+        y = If (c) <then_branch = t () => (float[N,32] p) <float[32,32] w> { w = Constant <value = float[1] {0.0}> ()
+            p = Identity (x) },
+                    else_branch = e () => (float[N,32] q) { q = Neg (x) }> }"""
+    model = model_from_text(text.replace("<float[32,32] w> { w = Constant <value = float[1] {0.0}> ()", "{"))
+    branch = model.graph[0].attributes["then_branch"].as_graph()
+    weight = ir.Value(name="w", const_value=ir.Tensor(normal(32, 32), name="w"))
+    branch.register_initializer(weight)
+    branch[0].replace_input_with(0, weight)
+    result = run_pass(ConvertFloat16(), model)
+    assert result.changed == 1
+    sample = {"x": normal(32, 32), "c": np.array(True)}
+    exact, found = (run_model(each, sample)["y"] for each in (model, result.model))
+    np.testing.assert_allclose(found, exact, rtol=0.001, atol=0.001)
+    assert len(model_bytes(result.model)) < 0.65 * len(model_bytes(model))
+
+
+def test_inputs_that_overflow_half_stay_float32() -> None:
+    rows = ArrayDataset({"x": normal(8, 32) * 1e6})
+    result = run_pass(ConvertFloat16(io="float16"), loud(10.0), calibration=rows)
+    assert result.model.graph.inputs[0].dtype == ir.DataType.FLOAT
+    assert result.details["notices"][0]["code"] == "float16-io-undone"
+
+
+def test_cubic_resize_stays_float32() -> None:
+    text = """m (float[1,3,8,8] x) => (float[1,3,16,16] y) {
+        c = Conv <pads=[1,1,1,1]> (x, w)
+        y = Resize <mode="cubic"> (c, , scales) }"""
+    model = model_from_text(text, w=normal(3, 3, 3, 3), scales=np.array([1, 1, 2, 2], np.float32))
+    result = run_pass(HALF, model, calibration=ArrayDataset({"x": normal(4, 3, 8, 8)}))
+    assert result.details["nodes"] == 1
+    assert any("cubic" in skip.reason for skip in result.skipped)

@@ -301,3 +301,28 @@ def test_engines_other_than_the_cpu_get_float_products() -> None:
     result = run_pass(QuantizeWeights(), product(), target=Target("openvino", dialect="onnx"))
     assert result.details["int8"] == 0
     assert result.changed == 1
+
+
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
+@pytest.mark.parametrize("name", MODELS)
+def test_zeros_of_blocks_survive_storing(name: str, bits: int) -> None:
+    model = MODELS[name]()
+    result = run_pass(QuantizeWeights(bits=bits, symmetric=False, compute="float"), model)
+    onnx.checker.check_model(model_bytes(result.model), full_check=True)
+    assert error(model, result.model) < 6 * 4.0**-bits + 5e-4
+
+
+def test_scaled_rows_survive_storing() -> None:
+    model, rows = product(), normal(16, 8, 64) * np.linspace(0.1, 9, 64, dtype=np.float32)
+    options = {"bits": 4, "compute": "float", "rounding": "nearest"}
+    results = [
+        run_pass(QuantizeWeights(**options, scaling=scaling), model, calibration=ArrayDataset({"x": rows}))  # type: ignore[arg-type]
+        for scaling in (False, True)
+    ]
+    noises = [
+        np.square(run_model(each.model, {"x": rows[:2]})["y"] - run_model(model, {"x": rows[:2]})["y"]).sum()
+        for each in results
+    ]
+    assert noises[1] < noises[0]
+    assert "w_rows" in results[1].model.graph.initializers
+    assert folded_ops(results[1].model) == ["MatMul"]

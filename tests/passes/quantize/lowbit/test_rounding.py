@@ -112,3 +112,35 @@ def test_fixed_tables_hold_zero_and_one() -> None:
 def test_stored_scales_are_close(exponent: float) -> None:
     scale = np.array([10.0**exponent], np.float32)
     np.testing.assert_allclose(read_scale(stored_scale(scale)), scale, rtol=0.05 if exponent < -8 else 2e-3)
+
+
+@pytest.mark.parametrize("table", [None, "kmeans"])
+def test_each_way_of_rounding_is_closer_than_the_one_before(table: str | None) -> None:
+    work, second = weight(inputs=128), moment(inputs=128)
+    grids = [Grid(4, 16, table, rounding=rounding) for rounding in ("nearest", "gptq", "search")]  # type: ignore[arg-type]
+    nearest, second_order, search = (output_error(work, encode(work, grid, second), second) for grid in grids)
+    assert search < 0.99 * second_order < 0.75 * nearest
+    assert output_error(work, encode(work, Grid(4, 16, table), second), second) == search  # type: ignore[arg-type]
+
+
+def test_a_zero_of_its_own_helps_blocks_that_lie_to_one_side() -> None:
+    work = weight() + np.float32(2)
+    around, own = (encode(work, Grid(4, 16, symmetric=symmetric)) for symmetric in (True, False))
+    assert np.square(work - own.decode()).mean() < 0.5 * np.square(work - around.decode()).mean()
+    assert own.shifts is not None
+    assert own.shifts.min() >= -8 and own.shifts.max() <= 7
+
+
+def test_integer_grids_stay_within_int8_with_and_without_zeros() -> None:
+    for symmetric in (True, False):
+        encoded = encode(weight() + np.float32(1), Grid(4, 16, symmetric=symmetric).integer(127))
+        numbers = encoded.decode() / encoded.scale[:, None, :]
+        assert np.abs(numbers).max() <= 128
+
+
+def test_rows_scaled_by_their_inputs_are_closer_to_the_output() -> None:
+    loud = np.where(np.arange(64) % 16 == 3, 30.0, 1.0).astype(np.float32)
+    work, second = weight(), moment() * np.outer(loud, loud)
+    plain, scaled = (encode(work, Grid(3, 0, rounding="nearest", scaling=scaling), second) for scaling in (False, True))
+    assert scaled.rows is not None
+    assert output_error(work, scaled, second) < 0.95 * output_error(work, plain, second)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelopt_cli.cli.tables import literal, plain_table, short_names
+from modelopt_cli.format import format_bytes, format_seconds
 from modelopt_cli.report.summary import GateRow, StepRow, Summary, summarize_report
 
 if TYPE_CHECKING:
@@ -96,3 +97,7 @@ def plan_lines(plan: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield f"step {number}       {step['pass']}" + (f" ({options})" if options else "")
     required = [f"{name} {limit:g}" for name, limit in recipe["require"].items() if limit is not None]
     yield f"require      {', '.join(required) or 'nothing'}"
+    takes = plan["takes"]
+    free = f" of {format_bytes(takes['free_bytes'])} free" if takes["free_bytes"] is not None else ""
+    needed = format_bytes(takes["memory_bytes"])
+    yield f"takes        about {format_seconds(takes['seconds'])} and {needed} of memory{free}"

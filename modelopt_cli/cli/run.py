@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +110,7 @@ def _execute(job: Job, recipe: Recipe, recipe_name: str | None, options: Compres
 
         check_room(output, source.file_bytes)
     if flags.dry_run:
-        _print_plan(source.label, output, recipe, options, flags)
+        _print_plan(source, output, recipe, options, flags)
         return None
     inputs = _inputs(source, options, recipe_name)
     if flags.if_changed and output is not None:
@@ -244,13 +244,22 @@ def _overrides(flags: RunFlags) -> list[str]:
     return [*seed, *(f"target.provider={word}" for word in words if word in PROVIDERS)]
 
 
-def _print_plan(source: str, output: Path | None, recipe: Recipe, options: CompressOptions, flags: RunFlags) -> None:
+def _print_plan(
+    source: SourceModel, output: Path | None, recipe: Recipe, options: CompressOptions, flags: RunFlags
+) -> None:
+    """What a run would do and take; all that can be checked without doing it is checked."""
+    from modelopt_cli.pipeline.preflight import check_memory, estimate
+    from modelopt_cli.pipeline.prepare import prepare
+
+    expected = estimate(prepare(source, recipe, options), source, recipe, options)
+    check_memory(expected, source)
     plan = {
-        "model": source,
+        "model": source.label,
         "output": PIPE if output is None else str(output),
         "recipe": recipe.resolved(),
         "calibration": None if options.calibration is None else options.calibration.source,
         "evaluation": None if options.evaluation is None else options.evaluation.source,
+        "takes": asdict(expected),
     }
     if flags.as_json:
         print_json(plan)

@@ -84,6 +84,25 @@ def peak_resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def resident_bytes() -> int:
+    """Resident memory of this process now; its peak where the system tells no more."""
+    now = _status("VmRSS")
+    return peak_resident_bytes() if now is None else now
+
+
+def available_bytes(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Memory that this process may still have: of the machine with its swap, and of the container; None if untold."""
+    found = []
+    if meminfo.is_file():
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        kilobytes = (int(lines[key].split()[0]) for key in ("MemAvailable", "SwapFree") if key in lines)
+        found.append(sum(kilobytes) * 1024)
+    limit, used = cgroup / "memory.max", cgroup / "memory.current"
+    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()) != "max":
+        found.append(max(int(text) - int(used.read_text()), 0))
+    return min(found) if found else None
+
+
 def _status(field: str) -> int | None:
     """A field of Linux's description of this process, in bytes."""
     status = Path("/proc/self/status")

@@ -23,6 +23,10 @@ New = Annotated[Path, typer.Argument(metavar="NEW", help="Report of now.", show_
 Reports = Annotated[
     list[Path], typer.Argument(metavar="REPORT...", help="Reports of one or several machines.", show_default=False)
 ]
+MergedFile = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write the table too: .html (with plots), .md, .csv or .json."),
+]
 FailAbove = Annotated[
     str | None,
     typer.Option("--fail-above", metavar="5%", help="Exit 1 when a figure is worse by more, and not by noise."),
@@ -47,11 +51,16 @@ def diff(old: Old, new: New, fail_above: FailAbove = None, as_json: Json = False
 
 
 @group.command("merge")
-def merge(reports: Reports, as_json: Json = False, debug: Debug = False) -> None:
+def merge(reports: Reports, report: MergedFile = None, as_json: Json = False, debug: Debug = False) -> None:
     """One table of the latencies in several reports, of one or several machines."""
     from modelopt_cli.report.merge import merge_reports
+    from modelopt_cli.report.merge_write import check_merged_path, write_merged
 
+    if report is not None:
+        check_merged_path(report)
     rows = merge_reports([(path.stem, _read(path)) for path in reports])
+    if report is not None:
+        write_merged(rows, report)
     if as_json:
         print_json([asdict(row) for row in rows])
         return

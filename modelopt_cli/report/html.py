@@ -31,7 +31,16 @@ def to_html(report: RunReport) -> str:
     """
     facts = Facts(report_content(report))
     title = f"{PurePath(report.model).name}: {report.recipe.get('name', 'recipe')}"
-    body = "".join(_body(report, facts))
+    return document(title, "".join(_body(report, facts)))
+
+
+def document(title: str, body: str) -> str:
+    """A page in the style of all reports.
+
+    Args:
+        title: Plain text.
+        body: HTML.
+    """
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from modelopt_cli.report.html_facts import Facts, bar, folded, inside, note, table, words
-from modelopt_cli.report.html_heat import folded_curves, is_curves
+from modelopt_cli.report.html_heat import db_heat, folded_curves, heat_cell, is_curves
 
 MOST_ROWS = 200  # of one table: a page with a hundred thousand rows is read by nobody
 LONG = 30  # letters of a text that wants a wide column
@@ -106,11 +106,13 @@ def _records(facts: Facts, places: Sequence[str], value: Sequence[Mapping[str, A
         tuple(_cell(facts, inside(place, key), largest[key]) if key in each else "" for key in columns)
         for place, each in zip(places, value, strict=False)
     ]
-    return table([words(key) for key in columns], rows, numbers)
+    return table([words(key).removesuffix(" ms").removesuffix(" db") for key in columns], rows, numbers)
 
 
 def _cell(facts: Facts, pointer: str, largest: float) -> str:
     value = facts.at(pointer)
+    if _is_number(value) and pointer.endswith("_db"):
+        return heat_cell(facts.show(pointer), db_heat(value))
     if _is_number(value) and largest > 0 and math.isfinite(value):
         return facts.show(pointer) + bar(value / largest)
     if isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], str):

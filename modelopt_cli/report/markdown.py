@@ -26,10 +26,10 @@ def _lines(report: RunReport, summary: Summary) -> Iterator[str]:
         yield f"> {_text(notice)}"
         yield ""
     rows = ((row.label, row.original, row.result, row.change) for row in summary.rows)
-    yield from _table(("", "original", "result", "change"), rows, align=":--|--:|--:|:--")
+    yield from markdown_table(("", "original", "result", "change"), rows, align=":--|--:|--:|:--")
     if summary.gates:
         gates = ((gate.name, gate.limit, gate.value, gate.state, gate.note) for gate in summary.gates)
-        yield from _table(("required", "limit", "measured", "", ""), gates, align=":--|--:|--:|:--|:--")
+        yield from markdown_table(("required", "limit", "measured", "", ""), gates, align=":--|--:|--:|:--|:--")
     yield from _steps(report, summary)
     if report.usage is not None:
         yield ""
@@ -49,11 +49,12 @@ def _steps(report: RunReport, summary: Summary) -> Iterator[str]:
     yield f"<details><summary>{len(summary.steps)} steps in {format_seconds(report.seconds)}</summary>"
     yield ""
     rows = ((s.name, s.changed, s.nodes, s.seconds, "; ".join(s.skipped)) for s in summary.steps)
-    yield from _table(("step", "", "nodes", "time", "skipped"), rows, align=":--|--:|--:|--:|:--")
+    yield from markdown_table(("step", "", "nodes", "time", "skipped"), rows, align=":--|--:|--:|--:|:--")
     yield "</details>"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> Iterator[str]:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> Iterator[str]:
+    """The lines of a table, an empty one last; cells are plain text."""
     yield _line(head)
     yield f"|{align}|"
     for row in rows:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelopt_cli.profiling.statistics import Latency, LatencyComparison
+from modelopt_cli.report.comparison import CompareReport
 from modelopt_cli.report.diff import AnyReport
-from modelopt_cli.report.model import RunReport
+from modelopt_cli.report.model import Fidelity, RunReport
 from modelopt_cli.report.profile import ProfileReport, Ratio
 
 
@@ -24,6 +25,9 @@ class MergedRow:
         latency: Milliseconds.
         ratio: Against the original or the baseline, measured on that machine; None without one.
         environment: Versions there.
+        file_bytes: Of the model; None where the report does not say.
+        quality: Share of right answers where there were labels, else of answers as the original's; None without data.
+        measure: What ``quality`` is: a metric's name, or ``agreement``.
     """
 
     machine: str
@@ -33,6 +37,9 @@ class MergedRow:
     latency: Latency
     ratio: Ratio | None
     environment: dict[str, Any]
+    file_bytes: int | None = None
+    quality: float | None = None
+    measure: str = ""
 
 
 def merge_reports(reports: Sequence[tuple[str, AnyReport]]) -> list[MergedRow]:
@@ -50,29 +57,59 @@ def _rows(name: str, report: AnyReport) -> Iterator[MergedRow]:
     if facts.get("cpus"):
         machine += f", {facts['cpus']} CPUs"
     if isinstance(report, ProfileReport):
+        sizes = {each.model: each.file_bytes for each in report.models}
         for entry in report.entries:
-            shape = _first(entry.shapes)
-            yield MergedRow(machine, entry.model, entry.provider, shape, entry.latency, entry.ratio, facts)
+            shape, size = _first(entry.shapes), sizes.get(entry.model)
+            yield MergedRow(machine, entry.model, entry.provider, shape, entry.latency, entry.ratio, facts, size)
         return
-    names = _names(report)
+    sides = _sides(report)
     for latency in report.latency:
-        yield from _pair(machine, names, latency, facts)
+        yield from _pair(machine, sides, latency, facts)
 
 
-def _names(report: AnyReport) -> tuple[str, str]:
+@dataclass(frozen=True)
+class _Side:
+    """One model of a pair: what its rows say besides times."""
+
+    name: str
+    file_bytes: int
+    quality: float | None
+    measure: str
+
+
+def _sides(report: RunReport | CompareReport) -> tuple[_Side, _Side]:
+    before, after = _names(report)
+    sizes = (
+        (report.original.file_bytes, report.result.file_bytes)
+        if isinstance(report, RunReport)
+        else (report.original_stats.file_bytes, report.candidate_stats.file_bytes)
+    )
+    measure, first, second = _quality(report.fidelity)
+    return _Side(before, sizes[0], first, measure), _Side(after, sizes[1], second, measure)
+
+
+def _quality(found: Fidelity | None) -> tuple[str, float | None, float | None]:
+    """What is judged by, and both models' share."""
+    if found is not None and found.accuracy is not None:
+        return found.accuracy.metric, found.accuracy.original, found.accuracy.result
+    scores = [each.top1 for each in found.agreement if each.top1 is not None] if found is not None else []
+    return ("agreement", 1.0, min(scores)) if scores else ("", None, None)
+
+
+def _names(report: RunReport | CompareReport) -> tuple[str, str]:
     if isinstance(report, RunReport):
         return report.model, report.output or f"{report.model} by {report.recipe.get('name', 'a recipe')}"
-    assert not isinstance(report, ProfileReport)
     return report.original, report.candidate
 
 
 def _pair(
-    machine: str, names: tuple[str, str], latency: LatencyComparison, facts: dict[str, Any]
+    machine: str, sides: tuple[_Side, _Side], latency: LatencyComparison, facts: dict[str, Any]
 ) -> Iterator[MergedRow]:
-    ratio = Ratio(latency.ratio, latency.ratio_low, latency.ratio_high)
     shape = _first(latency.shapes)
-    yield MergedRow(machine, names[0], latency.provider, shape, latency.original, None, facts)
-    yield MergedRow(machine, names[1], latency.provider, shape, latency.result, ratio, facts)
+    ratios = None, Ratio(latency.ratio, latency.ratio_low, latency.ratio_high)
+    for side, times, ratio in zip(sides, (latency.original, latency.result), ratios, strict=True):
+        more = side.file_bytes, side.quality, side.measure
+        yield MergedRow(machine, side.name, latency.provider, shape, times, ratio, facts, *more)
 
 
 def _first(shapes: dict[str, list[int]]) -> str:

@@ -13,6 +13,7 @@ MOST_TICKS = 5
 HISTOGRAM_PX = 34
 SCATTER_PX = 170
 LARGEST_DOT = 15.0  # radius
+NAME_PX = 14.0
 ROOM = 22  # percent of the width that a name takes
 
 
@@ -105,8 +106,11 @@ def scatter(
     marks = [low + (high - low) * at / 4 for at in range(5)]
     lines = [_line(0, 100, place(mark), "grid") for mark in marks]
     texts = [f'<text x="0" y="{place(mark) - 3}">{escape(label_y(mark))}</text>' for mark in marks[:-1]]
-    furthest = max(each.x for each in points)
-    dots = [_dot(each, across, place(each.y), each.x == furthest) for each in points]
+    furthest, dots, below = max(each.x for each in points), [], -NAME_PX
+    for each in sorted(points, key=lambda point: -point.y):
+        y = place(each.y)
+        below = max(y, below + NAME_PX)  # names of dots side by side stand below each other
+        dots.append(_dot(each, across.at(each.x), y, below, each.x == furthest))
     return _svg(SCATTER_PX, *lines, *texts, *dots, kind="scatter") + axis(across, label_x)
 
 
@@ -117,12 +121,12 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _dot(point: Point, across: Scale, y: float, outermost: bool) -> str:
+def _dot(point: Point, left: float, y: float, text_y: float, outermost: bool) -> str:
     """Names stand outside of the dots where there is room, so that two near each other can be read."""
-    left, radius = across.at(point.x), round(LARGEST_DOT * max(point.area, 0.02) ** 0.5, 2)
+    radius = round(LARGEST_DOT * max(point.area, 0.02) ** 0.5, 2)
     right = left < ROOM if not outermost else left < 100 - ROOM
     anchor, shift = ("start", 1) if right else ("end", -1)
-    text = f'<text x="{left}%" y="{y + 4}" dx="{shift * (radius + 5)}" text-anchor="{anchor}" class="name">'
+    text = f'<text x="{left}%" y="{text_y + 4}" dx="{shift * (radius + 5)}" text-anchor="{anchor}" class="name">'
     return f'<circle cx="{left}%" cy="{y}" r="{radius}" class="point {point.kind}"/>{text}{escape(point.name)}</text>'
 
 

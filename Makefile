@@ -8,7 +8,7 @@ DEMO := demo-out
 PYTEST := $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-providers lint check bench docs picture foreign clean
+.PHONY: help setup demo test test-all test-providers gpu lint check bench docs picture foreign clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,17 @@ $(PROVIDERS)/%/.ready: pyproject.toml
 
 test-providers: $(foreach each,gpu openvino plugin,$(PROVIDERS)/$(each)/.ready) ## Test with other wheels of onnxruntime (1.5 GB of them)
 	for each in gpu openvino plugin; do $(PROVIDERS)/$$each/bin/python -m pytest tests/providers || exit 1; done
+
+# Libraries of CUDA and TensorRT are some 6 GB: they are fetched only where there is a GPU for them.
+$(PROVIDERS)/cuda/.ready: pyproject.toml
+	@command -v nvidia-smi >/dev/null || { echo "make gpu: no NVIDIA GPU here (there is no nvidia-smi): nothing was run" >&2; exit 5; }
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(@D)/bin/python -m pip install --quiet -e ".[gpu]" "onnxruntime-gpu[cuda,cudnn]" tensorrt
+	@touch $@
+
+gpu: $(PROVIDERS)/cuda/.ready ## Measure all that needs a GPU and write benchmarks/RESULTS-gpu.md
+	$(PROVIDERS)/cuda/bin/python -m benchmarks.gpu
 
 lint: $(READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -13,13 +13,13 @@ import platform
 import re
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
 HEAD = "# Results\n\nWritten by `make bench`, never by hand.\n"
-PACKAGES = ("modelopt-cli", "onnxruntime", "onnx", "numpy")
+PACKAGES = ("modelopt-cli", "onnxruntime", "onnxruntime-gpu", "onnx", "numpy")
 
 
 def main() -> None:
@@ -44,12 +44,20 @@ def _section(name: str, started: float) -> Iterator[str]:
     if about.strip():
         yield f"{about.strip()}\n"
     yield f"{body.strip()}\n"
-    yield f"`python -m benchmarks {name}`, {time.perf_counter() - started:.0f} s; {_machine()}.\n"
+    yield f"`python -m benchmarks {name}`, {time.perf_counter() - started:.0f} s; {machine()}.\n"
 
 
-def _machine() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+def machine() -> str:
+    """Versions and processors that figures depend on."""
+    packages = ", ".join(f"{name} {found}" for name in PACKAGES if (found := _version(name)))
     return f"Python {platform.python_version()}, {packages}; {platform.machine()}, {len(os.sched_getaffinity(0))} CPUs"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _write(name: str, section: str) -> None:

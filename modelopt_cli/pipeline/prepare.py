@@ -19,7 +19,9 @@ from modelopt_cli.pipeline.options import CompressOptions
 from modelopt_cli.pipeline.plan import recipe_digest, replay, target_of
 from modelopt_cli.pipeline.provenance import environment
 from modelopt_cli.profiling.feeds import Feeds
+from modelopt_cli.profiling.providers import parse_provider
 from modelopt_cli.profiling.session import open_session
+from modelopt_cli.profiling.tensorrt_options import check_profiles
 from modelopt_cli.profiling.trial import runnable_feeds
 from modelopt_cli.recipe.schema import Recipe
 from modelopt_cli.targets.target import Target, resolve_target
@@ -91,6 +93,7 @@ def prepare(source: SourceModel, recipe: Recipe, options: CompressOptions) -> Pr
     )
     providers = tuple(options.providers) or tuple(recipe.profile.providers) or (target.provider,)
     for provider in providers:
+        check_profiles(parse_provider(provider).options, signature(source.model))
         open_session(source.path or source.model, provider=provider, optimize="off", arena=False)
 
     feeds = runnable_feeds(

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from modelopt_cli.data.dataset import Sample
+from modelopt_cli.data.signature import signature
 from modelopt_cli.errors import ProviderError, UsageError
 from modelopt_cli.graph.io import SourceModel
 from modelopt_cli.pipeline.provenance import environment
@@ -20,6 +21,7 @@ from modelopt_cli.profiling.per_op import OpProfile, by_type, profile_nodes, sid
 from modelopt_cli.profiling.placement import Placement, place
 from modelopt_cli.profiling.providers import parse_provider
 from modelopt_cli.profiling.roofline import Peak, measure_peak
+from modelopt_cli.profiling.tensorrt_options import check_profiles
 from modelopt_cli.profiling.throughput import measure_throughput
 from modelopt_cli.profiling.timing import Budget, Measurement, Setting, measure
 from modelopt_cli.profiling.trial import runnable_feeds
@@ -133,6 +135,7 @@ class _Bench:
             return [None] * len(self._models)
         found: list[Placement | None] = []
         for each in self._models:
+            check_profiles(parse_provider(setting.provider).options, signature(each.model))
             placement = place(_openable(each), feeds.arrays, setting)
             if placement.fallbacks and not self._options.allow_fallback:
                 raise _fallback_error(each.label, placement)

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from modelopt_cli.errors import ProviderError, UsageError
+from modelopt_cli.profiling.tensorrt_options import parse_profiles
 
 # Our word -> the runtime's names in order of preference; what the first cannot run goes to the next.
 PROVIDERS: Mapping[str, tuple[str, ...]] = {
@@ -165,7 +166,9 @@ def _translated(word: str, options: Mapping[str, str]) -> dict[str, str]:
         return dict(options)
     found: dict[str, str] = {}
     for key, value in options.items():
-        if key in _CACHES:
+        if key == "profile":
+            found |= parse_profiles(value)
+        elif key in _CACHES:
             enable, path = _CACHES[key]
             found |= {enable: "1", path: value}
         else:

@@ -20,6 +20,7 @@ from modelopt_cli.errors import ModelError, ProviderError, UsageError
 from modelopt_cli.profiling.custom_ops import register_custom_ops
 from modelopt_cli.profiling.libraries import missing_library, preload, repair_hint
 from modelopt_cli.profiling.providers import ProviderSpec, parse_provider, plugin_devices, usable_names
+from modelopt_cli.profiling.tensorrt_options import tensorrt_defaults
 
 if TYPE_CHECKING:
     import onnx_ir as ir  # imported when a graph has to be handled: it is half of the start of a process that has none
@@ -155,7 +156,7 @@ def open_session(
         names = usable_names(spec, ort)
         wanted = names[0]
         preload(wanted, ort)
-        session = _load(ort, model, options, [(wanted, dict(_with_threads(spec, threads))), *names[1:]])
+        session = _load(ort, model, options, [(wanted, _provider_options(spec, threads, model)), *names[1:]])
     _check_placement(session, wanted)
     return session
 
@@ -248,11 +249,10 @@ def one_line(error: Exception) -> str:
     return re.sub(r"^\S*/[\w./]+\.(?:cc|h):\d+ .*\)\s(?=[A-Z])", "", text).strip()
 
 
-def _with_threads(spec: ProviderSpec, threads: int) -> Mapping[str, str]:
-    """OpenVINO counts its threads by itself, all of them unless it is told otherwise."""
+def _provider_options(spec: ProviderSpec, threads: int, model: Model) -> dict[str, str]:
     if spec.word == "openvino" and threads and not spec.options:
-        return {"num_of_threads": str(threads)}
-    return spec.options
+        return {"num_of_threads": str(threads)}  # it counts them by itself, all of them unless it is told otherwise
+    return tensorrt_defaults(spec.options, model) if spec.word == "tensorrt" else dict(spec.options)
 
 
 def _is_large(model: Model) -> bool:

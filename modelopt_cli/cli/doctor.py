@@ -32,7 +32,7 @@ class Finding:
 
 
 def doctor(as_json: Json = False, debug: Debug = False) -> None:
-    """Check the installation: versions, clashing wheels, providers, telemetry."""
+    """Check the installation: versions, clashing wheels, providers, telemetry, cache."""
     from modelopt_cli.cli.render_facts import doctor_table
 
     findings = list(examine())
@@ -51,6 +51,7 @@ def examine() -> Iterator[Finding]:
     yield from _machine()
     yield from _providers()
     yield from _passes()
+    yield _cache()
 
 
 def _libraries() -> Iterator[Finding]:
@@ -73,9 +74,13 @@ def _runtime_wheels() -> Finding:
 
 
 def _machine() -> Iterator[Finding]:
+    from modelopt_cli.format import format_bytes
+    from modelopt_cli.profiling.memory import available_bytes
     from modelopt_cli.targets.detect import detect_isa
 
     yield Finding("cpu", "ok", f"{platform.machine()}, {detect_isa()}, {len(os.sched_getaffinity(0))} cores usable")
+    if (free := available_bytes()) is not None:
+        yield Finding("memory", "ok", f"{format_bytes(free)} free")
 
 
 def _providers() -> Iterator[Finding]:
@@ -90,7 +95,31 @@ def _providers() -> Iterator[Finding]:
     for name in names:
         if name.endswith("ExecutionProvider") and name != "AzureExecutionProvider":  # that one calls a web service
             yield _one_node(name)
-    yield Finding("telemetry", "ok", "modelopt has none; onnxruntime's is off (ORT_DISABLE_TELEMETRY=1)")
+    yield _telemetry()
+
+
+def _telemetry() -> Finding:
+    state = os.environ.get("ORT_DISABLE_TELEMETRY", "")
+    if state != "1":
+        return Finding("telemetry", "broken", "onnxruntime's is on", "export ORT_DISABLE_TELEMETRY=1")
+    return Finding("telemetry", "ok", "modelopt has none; onnxruntime's is off (ORT_DISABLE_TELEMETRY=1)")
+
+
+def _cache() -> Finding:
+    from modelopt_cli.cache import FOLDER_VARIABLE, SIZE_VARIABLE, open_cache
+    from modelopt_cli.format import format_bytes
+
+    try:
+        cache = open_cache()
+    except UsageError as error:
+        return Finding("cache", "broken", error.message, f"unset {SIZE_VARIABLE}")
+    if not cache.max_bytes:
+        return Finding("cache", "ok", f"switched off ({SIZE_VARIABLE}=0)")
+    holder = next(path for path in (cache.folder, *cache.folder.parents) if path.exists())
+    if not holder.is_dir() or not os.access(holder, os.W_OK):
+        return Finding("cache", "missing", f"{cache.folder} cannot be written", f"export {FOLDER_VARIABLE}=FOLDER")
+    size = sum(kind.bytes for kind in cache.usage())
+    return Finding("cache", "ok", f"{cache.folder}, {format_bytes(size)} of {format_bytes(cache.max_bytes)}")
 
 
 def _one_node(provider: str) -> Finding:

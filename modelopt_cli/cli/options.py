@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from modelopt_cli.cli import completion
 from modelopt_cli.errors import UsageError
 
 DEBUG_KEY = "modelopt.debug"
@@ -46,10 +47,20 @@ Output = Annotated[
         help="Where the result goes; - is stdout. Default: <stem>.<recipe>.onnx beside the source.",
     ),
 ]
-RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME|FILE", help="Built-in recipe or YAML file.")]
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        "--recipe", metavar="NAME|FILE", help="Built-in recipe or YAML file.", autocompletion=completion.recipe_names
+    ),
+]
 OptionalRecipe = Annotated[
     str | None,
-    typer.Option("--recipe", metavar="NAME|FILE", help="Run the steps of this family from a recipe instead."),
+    typer.Option(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="Run the steps of this family from a recipe instead.",
+        autocompletion=completion.recipe_names,
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -70,13 +81,23 @@ RequiredEvaluation = Annotated[
         "--eval", metavar="DATA", help="Held-out samples; with labels they give accuracy.", show_default=False
     ),
 ]
-Metric = Annotated[str | None, typer.Option("--metric", metavar="NAME", help="How labelled samples are scored.")]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        "--metric", metavar="NAME", help="How labelled samples are scored.", autocompletion=completion.metric_names
+    ),
+]
 Baseline = Annotated[
     str | None, typer.Option("--baseline", metavar="FILE", help="The model to compare with; - for stdin.")
 ]
 Provider = Annotated[
     list[str] | None,
-    typer.Option("--provider", metavar="NAME", help="Provider to measure on (repeatable); the first is the target."),
+    typer.Option(
+        "--provider",
+        metavar="NAME",
+        help="Provider to measure on (repeatable); the first is the target.",
+        autocompletion=completion.provider_names,
+    ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, metavar="N", help="Threads per session. Default: 1.")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, metavar="N", help="Batch size to measure. Default: 1.")]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modelopt_cli.cli import completion
 from modelopt_cli.cli.console import print_json, print_payload
 from modelopt_cli.cli.options import Debug, Json
 from modelopt_cli.errors import UsageError
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
 
 def passes(
     show: Annotated[
-        str | None, typer.Option("--show", metavar="NAME", help="Options of one pass, with defaults and ranges.")
+        str | None,
+        typer.Option(
+            "--show",
+            metavar="NAME",
+            help="Options of one pass, with defaults and ranges.",
+            autocompletion=completion.pass_names,
+        ),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelopt_cli.cli import completion
 from modelopt_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ Providers = Annotated[
         "--provider",
         metavar="NAME[:KEY=VALUE,...]",
         help="cpu, cuda, tensorrt, openvino, onnxruntime's name, or a plug-in's library or package (repeatable).",
+        autocompletion=completion.provider_names,
     ),
 ]
 AllowFallback = Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from modelopt_cli.cli import completion
 from modelopt_cli.cli.console import print_json, print_payload
 from modelopt_cli.cli.files import PIPE, check_outputs, read_model
 from modelopt_cli.cli.options import Debug, Json, ModelArgument, Set
@@ -32,7 +33,12 @@ def list_recipes(as_json: Json = False, debug: Debug = False) -> None:
 
 @group.command("show")
 def show(
-    recipe: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Built-in recipe or YAML file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE", help="Built-in recipe or YAML file.", autocompletion=completion.recipe_names
+        ),
+    ],
     overrides: Set = None,
     as_json: Json = False,
     debug: Debug = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import onnx
@@ -108,6 +108,32 @@ def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     if known is None or not all(isinstance(d, int) for d in known):
         return None
     return tuple(int(d) for d in known if d is not None)
+
+
+def broadcast(shapes: Iterable[Elements | None]) -> Elements | None:
+    """The shape that tensors of these shapes have together; None when one is not known at all."""
+    result: Elements = ()
+    for shape in shapes:
+        if shape is None:
+            return None
+        size = max(len(shape), len(result))
+        pairs = zip(_padded(result, size), _padded(shape, size), strict=True)
+        result = tuple(_wider(a, b) for a, b in pairs)
+    return result
+
+
+def _padded(shape: Elements, size: int) -> Elements:
+    return (1,) * (size - len(shape)) + shape
+
+
+def _wider(a: Element, b: Element) -> Element:
+    """The dimension of two that are broadcast; unknown where one is, for the known one may be repeated."""
+    if a == 1:
+        return b
+    if b == 1 or a == b:
+        return a
+    numbers = [size for size in (a, b) if isinstance(size, int)]
+    return numbers[0] if numbers else None  # a number above 1 stands, whatever the other is
 
 
 class ShapeArithmetic:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import onnx_ir as ir
 
-from modelopt_cli.graph.shapes import Element, Elements, ShapeArithmetic, dimensions
+from modelopt_cli.graph.bounds import settled
+from modelopt_cli.graph.shapes import Element, Elements, ShapeArithmetic, broadcast, dimensions
 
 Follow = Callable[[ShapeArithmetic, ir.Node], Elements | None]
 
@@ -73,36 +74,12 @@ def _same(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
 
 
 def _broadcast(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
-    return _together(dimensions(value) for value in node.inputs)
-
-
-def _together(shapes: Iterable[Elements | None]) -> Elements | None:
-    result: Elements = ()
-    for shape in shapes:
-        if shape is None:
-            return None
-        size = max(len(shape), len(result))
-        pairs = zip(_padded(result, size), _padded(shape, size), strict=True)
-        result = tuple(_wider(a, b) for a, b in pairs)
-    return result
-
-
-def _padded(shape: Elements, size: int) -> Elements:
-    return (1,) * (size - len(shape)) + shape
-
-
-def _wider(a: Element, b: Element) -> Element:
-    """The dimension of two that are broadcast; unknown where one is, for the known one may be repeated."""
-    if a == 1:
-        return b
-    if b == 1 or a == b:
-        return a
-    numbers = [size for size in (a, b) if isinstance(size, int)]
-    return numbers[0] if numbers else None  # a number above 1 stands, whatever the other is
+    return broadcast(settled(known, node.inputs))
 
 
 def _expand(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
-    return _together((dimensions(node.inputs[0]), known.elements(node.inputs[1])))
+    target = known.elements(node.inputs[1])
+    return None if target is None else broadcast((*settled(known, node.inputs[:1], target), target))
 
 
 def _transpose(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
@@ -114,8 +91,22 @@ def _matmul(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
     a, b = dimensions(node.inputs[0]), dimensions(node.inputs[1])
     if a is None or b is None or min(len(a), len(b)) < 2:
         return None
-    batch = _together((a[:-2], b[:-2]))
+    batch = broadcast((a[:-2], b[:-2]))
     return None if batch is None else (*batch, a[-2], b[-1])
+
+
+def _slice(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    """The axes that are not cut."""
+    data = dimensions(node.inputs[0])
+    axes = known.numbers(node.inputs[3]) if len(node.inputs) > 3 else node.attributes.get_ints("axes", ())
+    if data is None or not axes:
+        return None
+    cut = {axis % len(data) for axis in axes}
+    return tuple(None if axis in cut else size for axis, size in enumerate(data))
+
+
+def _indices(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    return dimensions(node.inputs[1])
 
 
 def _gather(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
@@ -144,4 +135,6 @@ _FOLLOW: dict[str, Follow] = {
     "Transpose": _transpose,
     "MatMul": _matmul,
     "Gather": _gather,
+    "GatherElements": _indices,
+    "Slice": _slice,
 }

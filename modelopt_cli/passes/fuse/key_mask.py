@@ -58,7 +58,7 @@ def _written(graph: Editor, mask: KeyMask, heads: Heads) -> ir.Value:
     assert dims is not None
     batch = dims[0] if mask.batched else 1
     value, stem = mask.value, f"{mask.value.name}_channel"
-    if not _is_finite(value):  # -inf less -inf is no number, which a block of nothing but masked keys would come to
+    if not is_finite(value):  # -inf less -inf is no number, which a block of nothing but masked keys would come to
         lowest = graph.weight(np.array(LOWEST, np.float32), stem)
         value = graph.add("Clip", [value, lowest], like=value, before=first)
     target = np.array([0 if mask.batched else 1, -1, 1], np.int64)
@@ -73,7 +73,7 @@ def _written(graph: Editor, mask: KeyMask, heads: Heads) -> ir.Value:
     return result
 
 
-def _is_finite(value: ir.Value) -> bool:
+def is_finite(value: ir.Value) -> bool:
     """Whether a mask surely has no infinite number: a choice of two finite ones, or a multiple of integers."""
     chosen = made_by(value, "Where")
     if chosen is not None:

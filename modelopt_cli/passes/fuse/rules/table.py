@@ -7,6 +7,7 @@ from collections.abc import Collection
 from modelopt_cli.passes.fuse.engine import AnyRule
 from modelopt_cli.passes.fuse.rules.cancel_transposes import CancelTransposes
 from modelopt_cli.passes.fuse.rules.drop_expand import DropExpand
+from modelopt_cli.passes.fuse.rules.drop_nan_guard import DropNanGuard
 from modelopt_cli.passes.fuse.rules.drop_no_op import DropNoOp
 from modelopt_cli.passes.fuse.rules.drop_zero_state import DropZeroState
 from modelopt_cli.passes.fuse.rules.einsum_to_matmul import EinsumToMatMul
@@ -20,6 +21,7 @@ from modelopt_cli.passes.fuse.rules.hard_sigmoid_to_clip import HardSigmoidToCli
 from modelopt_cli.passes.fuse.rules.inline_if import InlineIf
 from modelopt_cli.passes.fuse.rules.keep_axes import KeepAxes
 from modelopt_cli.passes.fuse.rules.known_integers import KnownIntegers
+from modelopt_cli.passes.fuse.rules.known_truths import KnownTruths
 from modelopt_cli.passes.fuse.rules.matmul_to_gemm import MatMulToGemm
 from modelopt_cli.passes.fuse.rules.merge_affine import MergeAffine
 from modelopt_cli.passes.fuse.rules.merge_batch_norm import MergeBatchNorm
@@ -47,14 +49,16 @@ from modelopt_cli.passes.fuse.rules.recognise_sigmoid import RecogniseSigmoid, R
 from modelopt_cli.passes.fuse.rules.scale_part_backward import ScalePartBackward
 from modelopt_cli.passes.fuse.rules.sequence_to_split import SequenceToSplit
 from modelopt_cli.passes.fuse.rules.static_reshape import StaticReshape
+from modelopt_cli.passes.fuse.rules.transpose_through_reshape import TransposeThroughReshape
 from modelopt_cli.targets.target import Target
 
 Table = tuple[tuple[AnyRule, ...], ...]
 
 SIMPLIFY: Table = (
     (InlineIf(), KnownIntegers(), StaticReshape(), DropNoOp(), DropZeroState(), CastLikeToCast(), MergeCasts()),
-    (DropExpand(), SequenceToSplit(), KeepAxes()),
-    (MergeTransposes(), CancelTransposes(), MergeReshapes(), MergeSlices(), SliceToGather(), MergeConcats()),
+    (DropExpand(), SequenceToSplit(), KeepAxes(), KnownTruths(), DropNanGuard()),
+    (MergeTransposes(), CancelTransposes(), TransposeThroughReshape()),
+    (MergeReshapes(), MergeSlices(), SliceToGather(), MergeConcats()),
 )
 
 # Activations are recognised while their constants are still where the exporter put them; then the arithmetic moves.

@@ -85,7 +85,9 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         progress=options.progress,
     )
     done = run_steps(source.model, passes, context, feeds.arrays)
-    stamp(done.model, source, recipe, decisions(done.steps))
+    here = environment(target)
+    decided_on = here if options.plan is None else options.plan.environment
+    stamp(done.model, recipe, decisions(done.steps), hashes, decided_on)
     content = model_bytes(done.model) if weight_bytes(done.model) < MAX_PROTOBUF_BYTES // 2 else None
     if content is not None:
         hashes["result"] = hashlib.sha256(content).hexdigest()
@@ -107,7 +109,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         steps=done.steps,
         original=model_stats(source.model, source.file_bytes, zipped[0]),
         result=model_stats(done.model, subject.result_bytes, zipped[1]),
-        environment=environment(target),
+        environment=here,
         hashes=hashes,
         latency=measure_latency(subject, prepared.providers, threads, budget_s) if options.profile else (),
         fidelity=measure_fidelity(

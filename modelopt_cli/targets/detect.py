@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import platform
+import re
 from pathlib import Path
 
 from modelopt_cli.targets.target import Isa
 
 CPUINFO = Path("/proc/cpuinfo")
+# Extensions that kernels of runtimes choose by: vectors, products of integers and of halves.
+_VECTORS = re.compile(r"(sse4_[12]|avx\w*|fma|f16c|amx_\w+|asimd\w*|sve\w*|sme\w*|i8mm|bf16|fphp)")
 
 
 def detect_isa(cpuinfo: Path = CPUINFO, machine: str | None = None) -> Isa:
@@ -25,6 +28,11 @@ def detect_isa(cpuinfo: Path = CPUINFO, machine: str | None = None) -> Isa:
     if architecture not in ("x86_64", "amd64"):
         return "none"
     return _x64(flags)
+
+
+def vector_flags(cpuinfo: Path = CPUINFO) -> list[str]:
+    """What the processor has of the extensions that decide which kernels run, in order; empty where nobody says."""
+    return sorted(flag for flag in _flags(cpuinfo) if _VECTORS.fullmatch(flag))
 
 
 def _x64(flags: frozenset[str]) -> Isa:

@@ -56,6 +56,21 @@ def test_a_replay_gives_the_same_bytes_and_measures_nothing(
     assert '"pass":"quantize"' in done.model.metadata_props["modelopt.plan"]
 
 
+def test_a_replay_on_another_machine_gives_the_same_bytes(
+    done: CompressResult,
+    plan: RunPlan,
+    source: SourceModel,
+    recipe: Recipe,
+    samples: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("modelopt_cli.pipeline.provenance.vector_flags", lambda: ["asimd"])
+    monkeypatch.setattr("modelopt_cli.pipeline.provenance.detect_isa", lambda: "arm64")
+    again = compress(source, recipe, options(samples, plan=plan))
+    assert again.report.environment["cpu_flags"] == ["asimd"]
+    assert again.content == done.content
+
+
 def test_decisions_of_the_plan_hold_over_the_search(
     plan: RunPlan, source: SourceModel, recipe: Recipe, samples: Path
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,11 @@ def test_stamps_the_model_without_paths_or_time(tmp_path: Path) -> None:
     assert '"name":"mine"' in props["modelopt.recipe"]
     assert "data.npz" not in props["modelopt.recipe"]
     assert str(tmp_path) not in str(props)
+    hashes, where = json.loads(props["modelopt.sha256"]), json.loads(props["modelopt.environment"])
+    assert hashes["model"] == hashlib.sha256((tmp_path / "net.onnx").read_bytes()).hexdigest()
+    assert set(hashes) == {"model", "recipe"}  # and the calibration data, where there is some
+    assert {"onnx", "numpy", "runtime", "isa", "cpu_flags"} <= set(where)
+    assert "platform" not in where
 
 
 def test_a_step_without_its_data_is_refused_before_any_work(tmp_path: Path) -> None:

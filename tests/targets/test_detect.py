@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modelopt_cli.targets.detect import detect_isa
+from modelopt_cli.targets.detect import detect_isa, vector_flags
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,12 @@ def test_detect(tmp_path: Path, machine: str, text: str | None, isa: str):
     if text is not None:
         path.write_text(f"processor : 0\n{text}\n")
     assert detect_isa(path, machine) == isa
+
+
+def test_flags_that_choose_kernels(tmp_path: Path):
+    path = tmp_path / "cpuinfo"
+    path.write_text("flags : fpu sse2 sse4_1 fma avx2 avx512_vnni amx_int8 avxxx hypervisor\n")
+    assert vector_flags(path) == ["amx_int8", "avx2", "avx512_vnni", "avxxx", "fma", "sse4_1"]
+    path.write_text("Features : fp asimd asimddp i8mm sve2\n")
+    assert vector_flags(path) == ["asimd", "asimddp", "i8mm", "sve2"]
+    assert vector_flags(tmp_path / "none") == []

@@ -10,13 +10,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from modelopt_cli.cli.plots import Distribution
 from modelopt_cli.cli.tables import literal, plain_table, short_names
-from modelopt_cli.format import format_bytes, format_seconds
+from modelopt_cli.format import format_bytes, format_ms, format_seconds
 from modelopt_cli.report.summary import GateRow, StepRow, Summary, summarize_report
 
 if TYPE_CHECKING:
     from modelopt_cli.report.model import RunReport
 
+PLOT_WIDTH = 64  # with its label, inside of 80 columns
 REASONS_SHOWN = 3  # of each pass; the report file has them all
 
 
@@ -26,6 +28,7 @@ def report_lines(report: RunReport) -> Iterator[RenderableType]:
     yield Text(summary.verdict, style="bold" if report.gates_met else "bold red")
     yield ""
     yield _main_table(summary)
+    yield from _distributions(report)
     if summary.gates:
         yield ""
         yield _gates(summary.gates)
@@ -45,6 +48,18 @@ def _main_table(summary: Summary) -> Table:
     for row in summary.rows:
         table.add_row(row.label, row.original, row.result, row.change)
     return table
+
+
+def _distributions(report: RunReport) -> Iterator[RenderableType]:
+    """Where the run times of both models lie, on one line from 0 on; of the first provider."""
+    first = report.latency[0] if report.latency else None
+    if first is None or first.original.histogram is None or first.result.histogram is None:
+        return
+    top = max(first.original.histogram.high_ms, first.result.histogram.high_ms)
+    yield ""
+    yield f"run times, 0 to {format_ms(top)}"
+    yield Distribution("original", first.original.histogram, top, PLOT_WIDTH)
+    yield Distribution("result  ", first.result.histogram, top, PLOT_WIDTH)
 
 
 def _gates(gates: tuple[GateRow, ...]) -> Table:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
+from modelopt_cli.cli.plots import Bar
 from modelopt_cli.cli.tables import plain_table, short_names
 from modelopt_cli.format import format_bytes, format_ms, format_percent, format_speed
 from modelopt_cli.profiling.placement import Placement
@@ -166,9 +167,10 @@ def _per_op(entry: ProfileEntry) -> Iterator[RenderableType]:
     assert entry.per_op is not None
     per_op = entry.per_op
     total = sum(op.ms for op in per_op.types) or 1.0
-    table = plain_table("operator", "nodes", "time", "share", right=[1, 2, 3])
+    table = plain_table("operator", "nodes", "time", "share", "", right=[1, 2, 3])
     for op in per_op.types:
-        table.add_row(op.op_type, str(op.count), format_ms(op.ms), format_percent(op.ms / total))
+        share = op.ms / total
+        table.add_row(op.op_type, str(op.count), format_ms(op.ms), format_percent(share), Bar(share))
     yield table
     yield ""
     yield _nodes(per_op, total)

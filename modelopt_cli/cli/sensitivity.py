@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,10 @@ from modelopt_cli.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+SensitivityFile = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write it too: .html (heat-maps) or .json."),
+]
 SHOWN = 20  # groups that the table lists; --json has all
 RequiredCalibration = Annotated[
     str,
@@ -39,6 +44,7 @@ def sensitivity(
     metric: Metric = None,
     samples: Annotated[int, typer.Option("--samples", min=1, metavar="N", help="Calibration samples to use.")] = 64,
     budget: Annotated[float, typer.Option("--budget", min=1, metavar="SECONDS", help="Time to measure in.")] = 300.0,
+    report: SensitivityFile = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -49,15 +55,18 @@ def sensitivity(
     from modelopt_cli.data.files import open_dataset
     from modelopt_cli.pipeline.prune_sensitivity import LEVELS, pruning_sensitivity
     from modelopt_cli.pipeline.sensitivity import quantization_sensitivity
+    from modelopt_cli.report.sensitivity_page import check_sensitivity_path, write_sensitivity
     from modelopt_cli.targets.target import resolve_target
 
+    if report is not None:
+        check_sensitivity_path(report)
     if not prune and (flag := "--levels" if levels is not None else "--metric" if metric is not None else ""):
         raise UsageError("is for layers with zeros", where=flag, hint="add --prune")
     shares = LEVELS if levels is None else parse_levels(levels)
     calib = open_dataset(calibration)
     held = None if evaluation is None else open_dataset(evaluation)
     if prune:
-        studied = pruning_sensitivity(
+        found = pruning_sensitivity(
             read_model(model),
             calib,
             held,
@@ -68,18 +77,22 @@ def sensitivity(
             budget_s=budget,
             progress=progress_sink(quiet),
         )
-        print_json(studied) if as_json else print_payload(*pruning_lines(studied))
-        return
-    found = quantization_sensitivity(
-        read_model(model),
-        calib,
-        held,
-        resolve_target(),
-        samples=samples,
-        budget_s=budget,
-        progress=progress_sink(quiet),
-    )
-    print_json(found) if as_json else print_payload(*sensitivity_lines(found))
+    else:
+        found = quantization_sensitivity(
+            read_model(model),
+            calib,
+            held,
+            resolve_target(),
+            samples=samples,
+            budget_s=budget,
+            progress=progress_sink(quiet),
+        )
+    if report is not None:
+        write_sensitivity(found, report)
+    if as_json:
+        print_json(found)
+    else:
+        print_payload(*(pruning_lines(found) if prune else sensitivity_lines(found)))
 
 
 def parse_levels(text: str) -> tuple[float, ...]:
@@ -123,6 +136,7 @@ def pruning_lines(found: dict[str, Any]) -> Iterator[RenderableType]:
 
 def sensitivity_lines(found: dict[str, Any]) -> Iterator[RenderableType]:
     """The table, and what all groups together cost."""
+    from modelopt_cli.cli.plots import Bar
     from modelopt_cli.cli.tables import plain_table
     from modelopt_cli.format import format_db
 
@@ -131,13 +145,20 @@ def sensitivity_lines(found: dict[str, Any]) -> Iterator[RenderableType]:
     where = f"on {found['samples']} samples of {found['judged_on']}"
     yield f"all groups in int8: {format_db(whole['sqnr_db'])}{part} {where}"
     yield ""
-    table = plain_table("group", "nodes", "ranges", "alone", "without it", right=(3, 4))
+    table = plain_table("group", "nodes", "ranges", "alone", "without it", "noise", right=(3, 4))
+    most = max((_noise(row) for row in found["groups"]), default=0.0) or 1.0
     for row in found["groups"][:SHOWN]:
         nodes = row["ops"][0] + (f" + {len(row['ops']) - 1}" if len(row["ops"]) > 1 else "")
-        table.add_row(row["group"], nodes, row["way"], format_db(row["alone_db"]), format_db(row["without_db"]))
+        errors = format_db(row["alone_db"]), format_db(row["without_db"])
+        table.add_row(row["group"], nodes, row["way"], *errors, Bar(_noise(row) / most, 8))
     yield table
     left = len(found["groups"]) - SHOWN
     if left > 0:
         yield f"{left} more groups: --json"
     if found["not_measured"]:
         yield f"{found['not_measured']} groups not measured: --budget gives them time"
+
+
+def _noise(row: dict[str, Any]) -> float:
+    """Power of the noise with only this group quantized, as a share of the signal's: what adds up over groups."""
+    return float(10 ** (-row["alone_db"] / 10))

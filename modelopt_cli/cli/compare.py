@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from modelopt_cli.cli.console import print_json, print_payload, progress_sink
-from modelopt_cli.cli.files import check_outputs, read_model, refuse_two_pipes
+from modelopt_cli.cli.files import check_outputs, preprocessing, read_model, refuse_two_pipes
 from modelopt_cli.cli.options import (
     Batch,
     CustomOps,
     Debug,
     Evaluation,
+    Images,
     Json,
     Metric,
     Quiet,
@@ -41,6 +42,7 @@ def compare(
     original: Original,
     candidate: Candidate,
     evaluation: Evaluation = None,
+    images: Images = None,
     metric: Metric = None,
     allow_code: AllowCode = False,
     below: Below = 20.0,
@@ -65,7 +67,7 @@ def compare(
     from modelopt_cli.report.serialize import encode_json
 
     options = CompareOptions(
-        data=None if evaluation is None else open_dataset(evaluation),
+        data=None if evaluation is None else open_dataset(evaluation, images=preprocessing(images)),
         metric=None if metric is None else choose_metric(metric, allow_code=allow_code),
         providers=tuple(dict.fromkeys(providers or ("cpu",))),
         threads=threads or 1,

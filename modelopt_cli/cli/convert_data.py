@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from modelopt_cli.cli.console import print_payload, progress_sink
-from modelopt_cli.cli.files import PIPE, check_outputs, read_model
-from modelopt_cli.cli.options import AllowCode, Debug, Quiet
+from modelopt_cli.cli.files import PIPE, check_outputs, preprocessing, read_model
+from modelopt_cli.cli.options import AllowCode, Debug, Images, Quiet
 from modelopt_cli.errors import UsageError
 
 
@@ -29,6 +29,7 @@ def convert_data(
     samples: Annotated[
         int | None, typer.Option("--samples", min=1, metavar="N", help="At most N, spread evenly. Default: all.")
     ] = None,
+    images: Images = None,
     allow_code: AllowCode = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -43,7 +44,7 @@ def convert_data(
         raise UsageError("an archive is not written to a terminal", where="-o", hint="give -o FILE, or pipe it on")
     if output != PIPE:
         check_outputs(data, output=Path(output))
-    dataset = open_dataset(data, samples=samples, allow_code=allow_code)
+    dataset = open_dataset(data, samples=samples, images=preprocessing(images), allow_code=allow_code)
     bound = None if model is None else bind(dataset, read_model(model).model)
     written = columns(dataset, bound)
     with progress_sink(quiet).task("converting", len(dataset) * len(written)) as advance:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from modelopt_cli.cli.console import print_json, print_payload
-from modelopt_cli.cli.files import read_model, refuse_two_pipes, require_file
-from modelopt_cli.cli.options import Debug, Evaluation, Json, Shape, parse_shapes
+from modelopt_cli.cli.files import preprocessing, read_model, refuse_two_pipes, require_file
+from modelopt_cli.cli.options import Debug, Evaluation, Images, Json, Shape, parse_shapes
 from modelopt_cli.errors import GateError
 
 First = Annotated[str, typer.Argument(metavar="A", help="ONNX file, or - for stdin.", show_default=False)]
@@ -23,6 +23,7 @@ def diff(
     first: First,
     second: Second,
     evaluation: Evaluation = None,
+    images: Images = None,
     shapes: Shape = None,
     rtol: Tolerance = 1e-4,
     as_json: Json = False,
@@ -38,7 +39,11 @@ def diff(
 
     wanted = parse_shapes(shapes)
     a, b = read_model(first), read_model(second)
-    sample = None if evaluation is None else next(iter(bind(open_dataset(evaluation), a.model)))
+    sample = (
+        None
+        if evaluation is None
+        else next(iter(bind(open_dataset(evaluation, images=preprocessing(images)), a.model)))
+    )
     found = diff_models(a, b, sample, shapes=wanted, rtol=rtol)
     if as_json:
         print_json(asdict(found) | {"same_outputs": found.same_outputs})

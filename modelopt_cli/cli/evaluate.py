@@ -9,11 +9,12 @@ import typer
 
 from modelopt_cli.cli.compare import AllowCode
 from modelopt_cli.cli.console import print_json, print_payload, progress_sink
-from modelopt_cli.cli.files import read_model, refuse_two_pipes
+from modelopt_cli.cli.files import preprocessing, read_model, refuse_two_pipes
 from modelopt_cli.cli.options import (
     Baseline,
     CustomOps,
     Debug,
+    Images,
     Json,
     Metric,
     ModelArgument,
@@ -38,6 +39,7 @@ RunBatch = Annotated[
 def evaluate(
     model: ModelArgument,
     evaluation: RequiredEvaluation,
+    images: Images = None,
     metric: Metric = None,
     allow_code: AllowCode = False,
     baseline: Baseline = None,
@@ -56,7 +58,7 @@ def evaluate(
 
     refuse_two_pipes(model, baseline)
     asked = None if metric is None else choose_metric(metric, allow_code=allow_code)
-    opened = open_dataset(evaluation)
+    opened = open_dataset(evaluation, images=preprocessing(images))
     source = read_model(model)
     other = None if baseline is None else read_model(baseline)
     data = bind(opened, source.model, batch=batch)

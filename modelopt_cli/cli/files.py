@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from modelopt_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
+    from modelopt_cli.data.images import Preprocessing
     from modelopt_cli.graph.io import SourceModel
 
 PIPE = "-"
@@ -31,6 +32,19 @@ def read_model(name: str) -> SourceModel:
     if path.exists() and not path.is_file() and not path.is_dir():
         return parse_model(path.read_bytes(), name)
     return load_model(path)
+
+
+def preprocessing(declaration: Path | None) -> Preprocessing | None:
+    """What ``--images`` declares, if it was given.
+
+    Raises:
+        DataError: As `data.images.read_preprocessing`.
+    """
+    if declaration is None:
+        return None
+    from modelopt_cli.data.images import read_preprocessing
+
+    return read_preprocessing(declaration)
 
 
 def refuse_two_pipes(*names: str | None) -> None:

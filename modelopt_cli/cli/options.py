@@ -81,6 +81,10 @@ RequiredEvaluation = Annotated[
         "--eval", metavar="DATA", help="Held-out samples; with labels they give accuracy.", show_default=False
     ),
 ]
+Images = Annotated[
+    Path | None,
+    typer.Option("--images", metavar="FILE", help="How pictures become numbers: a preprocess.yaml (docs/data.md)."),
+]
 Metric = Annotated[
     str | None,
     typer.Option(
@@ -166,6 +170,7 @@ class RunFlags:
     overrides: Set = None
     calibration: Calibration = None
     evaluation: Evaluation = None
+    images: Images = None
     metric: Metric = None
     providers: Provider = None
     threads: Threads = None

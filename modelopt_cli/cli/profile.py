@@ -7,8 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelopt_cli.cli.console import print_json, print_payload, progress_sink, say
-from modelopt_cli.cli.files import check_outputs, read_model, refuse_two_pipes
-from modelopt_cli.cli.options import Baseline, Calibration, CustomOps, Debug, Json, ModelsArgument, Quiet, Threads
+from modelopt_cli.cli.files import check_outputs, preprocessing, read_model, refuse_two_pipes
+from modelopt_cli.cli.options import (
+    Baseline,
+    Calibration,
+    CustomOps,
+    Debug,
+    Images,
+    Json,
+    ModelsArgument,
+    Quiet,
+    Threads,
+)
 from modelopt_cli.cli.profile_options import (
     AllowFallback,
     Batches,
@@ -44,6 +54,7 @@ def profile(
     baseline: Baseline = None,
     per_op: PerOpFlag = False,
     calibration: Calibration = None,
+    images: Images = None,
     providers: Providers = None,
     allow_fallback: AllowFallback = False,
     session_config: SessionConfig = None,
@@ -88,7 +99,7 @@ def profile(
         streams=in_flight,
         per_op=per_op,
         allow_fallback=allow_fallback,
-        sample=_sample(sources[-1], calibration),
+        sample=_sample(sources[-1], calibration, images),
         progress=progress_sink(quiet),
     )
     found = measure(sources, options, has_baseline=baseline is not None)
@@ -120,11 +131,11 @@ def _warn_of_unknown(config: Mapping[str, str]) -> None:
         say(f"warning: '{key}' is no session setting that this onnxruntime knows: it may have no effect")
 
 
-def _sample(source: SourceModel, data: str | None) -> Sample | None:
+def _sample(source: SourceModel, data: str | None, images: Path | None) -> Sample | None:
     from modelopt_cli.data.binding import bind
     from modelopt_cli.data.files import open_dataset
 
-    return None if data is None else next(iter(bind(open_dataset(data), source.model)))
+    return None if data is None else next(iter(bind(open_dataset(data, images=preprocessing(images)), source.model)))
 
 
 def _write(

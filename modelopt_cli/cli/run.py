@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelopt_cli.cli.console import print_json, print_payload, progress_sink
-from modelopt_cli.cli.files import PIPE, read_model, refuse_two_pipes
+from modelopt_cli.cli.files import PIPE, preprocessing, read_model, refuse_two_pipes
 from modelopt_cli.cli.jobs import Job, plan_jobs
 from modelopt_cli.cli.options import RunFlags, check_providers, parse_shapes
 from modelopt_cli.errors import GateError, ModelError, UsageError
@@ -232,7 +232,7 @@ def _dataset(flag: str | None, of_recipe: Path | None, recipe: Recipe, flags: Ru
     path = flag if flag is not None else of_recipe
     if path is None:
         return None
-    return open_dataset(path, images=recipe.data.images, allow_code=flags.allow_code)
+    return open_dataset(path, images=preprocessing(flags.images) or recipe.data.images, allow_code=flags.allow_code)
 
 
 def _overrides(flags: RunFlags) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelopt_cli.cli.options import CustomOps, Debug, Evaluation, Json, Metric, ModelArgument, Quiet
+from modelopt_cli.cli.options import CustomOps, Debug, Evaluation, Images, Json, Metric, ModelArgument, Quiet
 from modelopt_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def sensitivity(
     model: ModelArgument,
     calibration: RequiredCalibration,
     evaluation: Evaluation = None,
+    images: Images = None,
     custom_ops: CustomOps = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Zeros in each layer instead of int8: error, and accuracy with --eval.")
@@ -51,7 +52,7 @@ def sensitivity(
 ) -> None:
     """Measure what each group of nodes costs in int8 at the outputs, or each layer with a share of zeros."""
     from modelopt_cli.cli.console import print_json, print_payload, progress_sink
-    from modelopt_cli.cli.files import read_model
+    from modelopt_cli.cli.files import preprocessing, read_model
     from modelopt_cli.data.files import open_dataset
     from modelopt_cli.pipeline.prune_sensitivity import LEVELS, pruning_sensitivity
     from modelopt_cli.pipeline.sensitivity import quantization_sensitivity
@@ -63,8 +64,8 @@ def sensitivity(
     if not prune and (flag := "--levels" if levels is not None else "--metric" if metric is not None else ""):
         raise UsageError("is for layers with zeros", where=flag, hint="add --prune")
     shares = LEVELS if levels is None else parse_levels(levels)
-    calib = open_dataset(calibration)
-    held = None if evaluation is None else open_dataset(evaluation)
+    calib = open_dataset(calibration, images=preprocessing(images))
+    held = None if evaluation is None else open_dataset(evaluation, images=preprocessing(images))
     if prune:
         found = pruning_sensitivity(
             read_model(model),

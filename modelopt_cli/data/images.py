@@ -142,7 +142,7 @@ def image_members(folder: Path, declared: Preprocessing | None = None) -> dict[s
         DataError: No pictures, a bad ``labels.csv``, a missing or damaged picture, a bad declaration.
         UsageError: No preprocessing is declared, or pillow is not installed.
     """
-    preprocessing = declared if declared is not None else _read_declaration(folder)
+    preprocessing = declared if declared is not None else _declaration_of(folder)
     paths, labels = _listed(folder)
     first = _decode(paths[0], preprocessing)
     name = preprocessing.input or ""
@@ -153,16 +153,14 @@ def image_members(folder: Path, declared: Preprocessing | None = None) -> dict[s
     return members
 
 
-def _read_declaration(folder: Path) -> Preprocessing:
+def read_preprocessing(path: Path) -> Preprocessing:
+    """What a ``preprocess.yaml`` declares.
+
+    Raises:
+        DataError: Not there, not YAML, or a key or a value that there is not.
+    """
     import yaml
 
-    path = next((p for p in (folder / DECLARATION, folder.parent / DECLARATION) if p.is_file()), None)
-    if path is None:
-        raise UsageError(
-            "nothing says how its pictures become numbers",
-            where=str(folder),
-            hint=f"write {folder / DECLARATION} (crop: 224, mean: 127, std: 128), or data.images in the recipe",
-        )
     try:
         return Preprocessing.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
@@ -171,6 +169,19 @@ def _read_declaration(folder: Path) -> Preprocessing:
         raise DataError(f"{place}: {first['msg']}", where=str(path)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"is not YAML: {' '.join(str(error).split())}", where=str(path)) from error
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def _declaration_of(folder: Path) -> Preprocessing:
+    path = next((p for p in (folder / DECLARATION, folder.parent / DECLARATION) if p.is_file()), None)
+    if path is None:
+        raise UsageError(
+            "nothing says how its pictures become numbers",
+            where=str(folder),
+            hint=f"write {folder / DECLARATION} (crop: 224, mean: 127, std: 128), or give --images FILE",
+        )
+    return read_preprocessing(path)
 
 
 def _listed(folder: Path) -> tuple[list[Path], list[int] | None]:

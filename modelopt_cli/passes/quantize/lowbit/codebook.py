@@ -15,7 +15,7 @@ from modelopt_cli.passes.quantize.lowbit.choice import LowBitPass
 from modelopt_cli.passes.quantize.lowbit.fit import TableName
 from modelopt_cli.passes.quantize.lowbit.rounding import Grid
 from modelopt_cli.passes.quantize.lowbit.slots import Slot
-from modelopt_cli.passes.quantize.lowbit.store import result_of, store_decoded
+from modelopt_cli.passes.quantize.lowbit.store import result_of, store_float
 
 BLOCK = 32
 
@@ -48,7 +48,7 @@ class Codebook(LowBitPass):
         forget_names(model)
         slots = self.slots(model)
         bits = self.choose_bits(model, slots, ctx)
-        done = store_decoded(model, {slot: self._grid(slot, bits[slot]) for slot in slots}, ctx)
+        done = store_float(model, {slot: self._grid(slot, bits[slot]) for slot in slots}, ctx)
         drop_unread_weights(model.graph)
         return result_of(model, done, bits)
 

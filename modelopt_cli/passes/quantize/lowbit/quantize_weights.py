@@ -7,16 +7,26 @@ from typing import Annotated, ClassVar, Literal
 import onnx_ir as ir
 from pydantic import Field
 
+from modelopt_cli.errors import UsageError
 from modelopt_cli.graph.edit import forget_names
+from modelopt_cli.graph.opset import raise_opset
 from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.quantize.builder import drop_unread_weights
 from modelopt_cli.passes.quantize.dynamic_matmul import DynamicOptions
 from modelopt_cli.passes.quantize.lowbit.choice import LowBitPass
+from modelopt_cli.passes.quantize.lowbit.forms import DQ_OPSET, FLOAT32, INT8, Form, form_block, single_rows, takes
 from modelopt_cli.passes.quantize.lowbit.rounding import Grid
 from modelopt_cli.passes.quantize.lowbit.slots import Slot
-from modelopt_cli.passes.quantize.lowbit.store import may_run_as_integers, result_of, store_decoded, store_integer
+from modelopt_cli.passes.quantize.lowbit.store import may_run_as_integers, result_of, store_float, store_integer
 from modelopt_cli.targets.target import Target
 
+FORMS: dict[str, Form] = {
+    "cpu": "matmul-nbits",
+    "cuda": "matmul-nbits",
+    "tensorrt": "dequantize-linear",
+    "openvino": "dequantize-linear",
+}
+ROW_BITS = 4  # MatMulNBits reads half of the bytes that an int8 kernel reads, which decides when there is one row
 BLOCKS = {2: 16, 3: 16, 4: 16, 5: 32, 6: 64}  # inputs that share a step, by bits: 8 bits for the steps of each block
 TABLE_BLOCKS = BLOCKS | {4: 32}  # rows of tables are alike all over, and nobody multiplies them
 
@@ -41,16 +51,38 @@ class QuantizeWeights(LowBitPass):
         Field(description="Levels around zero; false: each block says where zero is, for bits / block bits more."),
     ] = True
 
+    form: Annotated[
+        Literal["auto", "decoded", "dequantize-linear", "matmul-nbits"],
+        Field(
+            description="How 4 and 8-bit products are written. auto: decoded on CPUs, but MatMulNBits for 4-bit "
+            "products of single rows (decoders); matmul-nbits on CUDA; dequantize-linear for TensorRT and OpenVINO."
+        ),
+    ] = "auto"
+
     def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
-        """Edit ``model``; see the class."""
+        """Edit ``model``; see the class.
+
+        Raises:
+            UsageError: The form asks for a newer opset, or another dialect, than the target has.
+        """
+        wanted = self._form_for(ctx.target)
+        if wanted == "dequantize-linear":
+            raise_opset(model, DQ_OPSET)
         forget_names(model)
         slots = self.slots(model)
         bits = self.choose_bits(model, slots, ctx)
-        integer = {slot for slot in slots if self._runs_int8(ctx.target) and may_run_as_integers(slot)}
-        decoded = {slot: self._grid(slot, bits[slot]) for slot in slots if slot not in integer}
+        forms = {slot: wanted for slot in slots if takes(wanted, slot, bits[slot])} if wanted != "decoded" else {}
+        if self.form == "auto" and ctx.target.provider == "cpu":
+            forms = {slot: form for slot, form in forms.items() if bits[slot] == ROW_BITS}
+            rows = single_rows(model, list(forms), ctx)
+            forms = {slot: form for slot, form in forms.items() if slot in rows}
+        runs_int8 = self._runs_int8(ctx.target)
+        integer = {slot for slot in slots if runs_int8 and slot not in forms and may_run_as_integers(slot)}
+        floats = {slot: self._grid(slot, bits[slot], forms.get(slot)) for slot in slots if slot not in integer}
         limit = 64 if _is_reduced(ctx.target) else 127
         products = {slot: self._grid(slot, bits[slot]).integer(limit) for slot in slots if slot in integer}
-        done = store_decoded(model, decoded, ctx)
+        accuracy = FLOAT32 if self.compute == "float" else INT8
+        done = store_float(model, floats, ctx, forms, accuracy=accuracy)
         done.add(store_integer(model, products, ctx, DynamicOptions(reduce_range=_is_reduced(ctx.target))))
         drop_unread_weights(model.graph)
         return result_of(model, done, bits)
@@ -68,9 +100,25 @@ class QuantizeWeights(LowBitPass):
     def _runs_int8(self, target: Target) -> bool:
         return self.compute == "int8" or (self.compute == "auto" and target.provider == "cpu")
 
-    def _grid(self, slot: Slot, bits: int) -> Grid:
+    def _form_for(self, target: Target) -> Form:
+        """How products are written where bits and shapes allow it; on CPUs, by default, only those of single rows."""
+        if self.form == "auto":
+            form = FORMS.get(target.provider, "decoded")
+            return form if form != "matmul-nbits" or target.dialect == "onnxruntime" else "decoded"
+        if self.form == "matmul-nbits" and target.dialect != "onnxruntime":
+            raise UsageError("MatMulNBits is onnxruntime's own operator", where=self.name, hint="dialect: onnxruntime")
+        if self.form == "dequantize-linear" and (target.max_opset or DQ_OPSET) < DQ_OPSET:
+            raise UsageError(
+                f"DequantizeLinear in blocks is of opset {DQ_OPSET}", where=self.name, hint="form: decoded"
+            )
+        return self.form
+
+    def _grid(self, slot: Slot, bits: int, form: Form | None = None) -> Grid:
         block, symmetric = self.block_of(slot, bits), not self.has_zeros(bits)
-        return Grid(bits, block, symmetric=symmetric, rounding=self.rounding, scaling=self.scaling)
+        if form is not None:
+            block = form_block(form, slot, bits, self.block)
+        scaling = self.scaling and form is None
+        return Grid(bits, block, symmetric=symmetric, rounding=self.rounding, scaling=scaling)
 
 
 def _is_reduced(target: Target) -> bool:

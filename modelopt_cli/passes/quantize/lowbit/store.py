@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -16,6 +17,7 @@ from modelopt_cli.passes.quantize.dynamic_products import Product, find_product
 from modelopt_cli.passes.quantize.lowbit.bias import Bias, find_bias
 from modelopt_cli.passes.quantize.lowbit.decode import StoredWeight
 from modelopt_cli.passes.quantize.lowbit.encoding import Encoded
+from modelopt_cli.passes.quantize.lowbit.forms import Form, write_dequantize_linear, write_matmul_nbits
 from modelopt_cli.passes.quantize.lowbit.packing import NodeWriter
 from modelopt_cli.passes.quantize.lowbit.rounding import Grid, encode
 from modelopt_cli.passes.quantize.lowbit.slots import PRODUCTS, Slot
@@ -32,35 +34,49 @@ class Stored:
 
     Attributes:
         decoded: Weights that the session decodes when it loads, or by row.
+        written: Those behind DequantizeLinear or in MatMulNBits.
         integer: Weights whose products run in int8.
         skipped: What stayed as it was.
     """
 
     decoded: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
     integer: list[str] = field(default_factory=list)
     skipped: list[Skip] = field(default_factory=list)
 
     def add(self, other: Stored) -> None:
         """Take in what was done to other weights."""
         self.decoded += other.decoded
+        self.written += other.written
         self.integer += other.integer
         self.skipped += other.skipped
 
 
 def result_of(model: ir.Model, done: Stored, bits: Mapping[Slot, int]) -> PassResult:
     """What a pass reports."""
-    stored = {*done.decoded, *done.integer}
+    stored = {*done.decoded, *done.written, *done.integer}
     counts = Counter(number for slot, number in bits.items() if slot.name in stored)
-    details = {
+    details: dict[str, Any] = {
         "decoded": len(done.decoded),
         "int8": len(done.integer),
         "weights_by_bits": {str(number): counts[number] for number in sorted(counts)},
     }
+    if done.written:
+        details["packed_operators"] = len(done.written)
     return PassResult(model, len(stored), tuple(done.skipped), details)
 
 
-def store_decoded(model: ir.Model, grids: Mapping[Slot, Grid], ctx: PassContext) -> Stored:
-    """Store weights as codes that are decoded to float when a session loads; tables are decoded row by row.
+def store_float(
+    model: ir.Model,
+    grids: Mapping[Slot, Grid],
+    ctx: PassContext,
+    forms: Mapping[Slot, Form] | None = None,
+    *,
+    accuracy: int = 0,
+) -> Stored:
+    """Store weights as codes that are decoded to float when a session loads, or in one of the other `forms`.
+
+    Tables are decoded row by row.
 
     With calibration data, weights of Conv, MatMul and Gemm are rounded by second-order information, and what rounding
     takes from the mean of outputs is given back by biases, where there are any.
@@ -69,9 +85,12 @@ def store_decoded(model: ir.Model, grids: Mapping[Slot, Grid], ctx: PassContext)
         model: Edited in place.
         grids: What each weight is rounded to.
         ctx: Lends calibration data, or none.
+        forms: Of weights that are not decoded by standard operators.
+        accuracy: Of MatMulNBits, see `write_matmul_nbits`.
     """
     done = Stored()
     for slot, encoded, shift in _encoded(model, grids, ctx):
+        form: Form = (forms or {}).get(slot, "decoded")
         stored = StoredWeight(encoded, slot.array.shape, columns_last=slot.columns_last)
         if stored.bytes() >= slot.array.nbytes:
             done.skipped.append(Skip(slot.name, NOT_SMALLER))
@@ -80,8 +99,15 @@ def store_decoded(model: ir.Model, grids: Mapping[Slot, Grid], ctx: PassContext)
             bias = _bias_of(slot)
             assert bias is not None, "it was there before"
             bias.shift(model.graph, shift)
-        _replace(model, slot, stored)
-        done.decoded.append(slot.name)
+        if form == "decoded":
+            _replace(model, slot, stored)
+            done.decoded.append(slot.name)
+            continue
+        if form == "dequantize-linear":
+            write_dequantize_linear(model, slot, encoded)
+        else:
+            write_matmul_nbits(model, slot, encoded, accuracy=accuracy)
+        done.written.append(slot.name)
     return done
 
 

@@ -1,0 +1,112 @@
+"""DequantizeLinear and MatMulNBits: the same numbers as what is decoded, chosen by target and by rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from modelopt_cli.errors import UsageError
+from modelopt_cli.graph.io import model_bytes
+from modelopt_cli.passes.quantize.lowbit.quantize_weights import QuantizeWeights
+from modelopt_cli.targets.target import Target
+from modelopt_cli.testing import ArrayDataset, model_from_text, op_types, run_model, run_pass
+
+RNG = np.random.default_rng(4)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def matmul() -> ir.Model:
+    text = "m (float[N,S,64] x) => (float[N,S,96] y) { p = MatMul (x, w)\n y = Add (p, b) }"
+    return model_from_text(text, w=normal(64, 96), b=normal(96))
+
+
+def gemm() -> ir.Model:
+    text = "m (float[N,64] x) => (float[N,96] y) { y = Gemm <transB=1> (x, w, b) }"
+    return model_from_text(text, w=normal(96, 64), b=normal(96))
+
+
+def conv() -> ir.Model:
+    text = "m (float[N,16,8,8] x) => (float[N,32,6,6] y) { y = Conv <group=2> (x, w) }"
+    return model_from_text(text, w=normal(32, 8, 3, 3))
+
+
+def sample(model: ir.Model, rows: int = 3) -> dict[str, np.ndarray]:
+    shape = [dim if isinstance(dim, int) else rows for dim in model.graph.inputs[0].shape or ()]
+    return {"x": np.random.default_rng(1).standard_normal(shape).astype(np.float32)}
+
+
+def noise(model: ir.Model, result: ir.Model) -> float:
+    exact, found = (run_model(each, sample(model), optimize=True)["y"] for each in (model, result))
+    return float(np.square(exact - found).sum() / np.square(exact).sum())
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(
+    ("make", "form", "op"),
+    [
+        (matmul, "dequantize-linear", "DequantizeLinear"),
+        (gemm, "dequantize-linear", "DequantizeLinear"),
+        (conv, "dequantize-linear", "DequantizeLinear"),
+        (matmul, "matmul-nbits", "MatMulNBits"),
+        (gemm, "matmul-nbits", "MatMulNBits"),
+    ],
+)
+def test_forms_keep_the_meaning(make: Any, form: Any, op: str, bits: int, symmetric: bool) -> None:
+    model = make()
+    result = run_pass(QuantizeWeights(bits=bits, form=form, symmetric=symmetric, compute="float"), model).model
+    if form == "dequantize-linear":
+        onnx.checker.check_model(model_bytes(result), full_check=True)
+    assert op in op_types(result)
+    assert len(model_bytes(result)) < len(model_bytes(model))
+    assert noise(model, result) < 6 * 4.0**-bits + 1e-5
+
+
+def test_the_accuracy_level_is_written() -> None:
+    for compute, level in (("int8", 4), ("float", 1)):
+        result = run_pass(QuantizeWeights(bits=4, form="matmul-nbits", compute=compute), matmul()).model
+        (node,) = (node for node in result.graph if node.op_type == "MatMulNBits")
+        assert node.attributes["accuracy_level"].as_int() == level
+
+
+@pytest.mark.parametrize(
+    ("provider", "op"), [("cuda", "MatMulNBits"), ("tensorrt", "DequantizeLinear"), ("openvino", "DequantizeLinear")]
+)
+def test_auto_follows_the_target(provider: Any, op: str) -> None:
+    dialect = "onnxruntime" if provider == "cuda" else "onnx"
+    target = Target(provider, "none", dialect)  # type: ignore[arg-type]
+    assert op in op_types(run_pass(QuantizeWeights(bits=4), matmul(), target=target).model)
+
+
+def test_on_cpus_products_of_single_rows_read_four_bits() -> None:
+    for rows, op in ((1, "MatMulNBits"), (5, "MatMulIntegerToFloat")):
+        data = ArrayDataset({"x": np.asarray(RNG.standard_normal((8, rows, 64)), np.float32)})
+        assert op in op_types(run_pass(QuantizeWeights(bits=4), matmul(), calibration=data).model)
+
+
+def test_other_widths_are_decoded() -> None:
+    assert "DequantizeLinear" not in op_types(
+        run_pass(QuantizeWeights(bits=3, form="dequantize-linear"), matmul()).model
+    )
+
+
+def test_forms_that_a_target_does_not_have_are_refused() -> None:
+    with pytest.raises(UsageError, match="onnxruntime's own"):
+        run_pass(QuantizeWeights(form="matmul-nbits"), matmul(), target=Target(dialect="onnx"))
+    with pytest.raises(UsageError, match="opset 21"):
+        run_pass(QuantizeWeights(form="dequantize-linear"), matmul(), target=Target(max_opset=17))
+
+
+def test_a_scaled_product_is_decoded() -> None:
+    text = "m (float[N,64] x) => (float[N,96] y) { y = Gemm <transB=1, alpha=0.5> (x, w, b) }"
+    model = model_from_text(text, w=normal(96, 64), b=normal(96))
+    result = run_pass(QuantizeWeights(bits=4, form="matmul-nbits", compute="float"), model).model
+    assert "MatMulNBits" not in op_types(result)
+    assert noise(model, result) < 6 * 4.0**-4

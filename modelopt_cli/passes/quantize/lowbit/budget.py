@@ -6,14 +6,12 @@ import heapq
 import math
 from collections.abc import Callable, Mapping
 
-from modelopt_cli.passes.quantize.lowbit.sensitivity import BITS
+from modelopt_cli.passes.quantize.lowbit.sensitivity import FEWEST, MOST, Errors
 from modelopt_cli.passes.quantize.lowbit.slots import Slot
-
-FEWEST, MOST = 2, 8
 
 
 def spread_bits(
-    errors: Mapping[Slot, float],
+    errors: Mapping[Slot, Errors],
     size: Callable[[Slot, int], int],
     *,
     max_bytes: float = math.inf,
@@ -21,40 +19,43 @@ def spread_bits(
 ) -> dict[Slot, int]:
     """Bits of each weight: least total error within ``max_bytes``, or fewest bytes within ``max_error``.
 
-    Errors of different weights are taken to add up, and to fall to a quarter with each bit, as the noise of evenly
-    spaced levels does. Then marginal gains fall with each bit, and the greedy choice solves the knapsack but for its
-    last item.
+    Errors of different weights are taken to add up. Each weight goes along the convex hull of its error over bytes, the
+    steepest step of all first, which solves the knapsack but for what the last steps leave unused.
 
     Args:
-        errors: Noise over signal at the output, when one weight alone has `BITS` bits.
+        errors: Noise over signal at the output, when one weight alone has so many bits.
         size: Bytes of a weight in so many bits.
         max_bytes: Not to be exceeded, unless the fewest bits do.
         max_error: Noise over signal that is low enough to stop.
     """
-    chosen = dict.fromkeys(errors, FEWEST)
-    total_bytes = float(sum(size(slot, FEWEST) for slot in errors))
-    total_error = sum(_error(errors[slot], FEWEST) for slot in errors)
-    slots = list(errors)
-    heap = [(-_gain(errors[slot], slot, FEWEST, size), index) for index, slot in enumerate(slots)]
-    heapq.heapify(heap)
+    slots, chosen = list(errors), dict.fromkeys(errors, FEWEST)
+    total_bytes = float(sum(size(slot, FEWEST) for slot in slots))
+    total_error = sum(errors[slot][FEWEST] for slot in slots)
+    heap: list[tuple[float, int, int]] = []
+
+    def push(index: int, below: int) -> None:
+        slot = slots[index]
+        steps = [(_gain(errors[slot], slot, chosen[slot], to, size), -to) for to in range(chosen[slot] + 1, below)]
+        if steps:
+            gain, to = max(steps)
+            heapq.heappush(heap, (-gain, index, -to))
+
+    for index in range(len(slots)):
+        push(index, MOST + 1)
     while heap and total_error > max_error:
-        _, index = heapq.heappop(heap)
-        slot, bits = slots[index], chosen[slots[index]]
-        more = size(slot, bits + 1) - size(slot, bits)
+        _, index, to = heapq.heappop(heap)
+        slot = slots[index]
+        more = size(slot, to) - size(slot, chosen[slot])
         if total_bytes + more > max_bytes:
-            continue  # a smaller weight may still fit
-        chosen[slot] = bits + 1
+            push(index, to)  # a smaller step may still fit, or another weight's
+            continue
         total_bytes += more
-        total_error += _error(errors[slot], bits + 1) - _error(errors[slot], bits)
-        if bits + 1 < MOST:
-            heapq.heappush(heap, (-_gain(errors[slot], slot, bits + 1, size), index))
+        total_error += errors[slot][to] - errors[slot][chosen[slot]]
+        chosen[slot] = to
+        push(index, MOST + 1)
     return chosen
 
 
-def _error(measured: float, bits: int) -> float:
-    return measured * 4.0 ** (BITS - bits)
-
-
-def _gain(measured: float, slot: Slot, bits: int, size: Callable[[Slot, int], int]) -> float:
-    """Error that one bit more takes away, for each byte."""
-    return (_error(measured, bits) - _error(measured, bits + 1)) / max(size(slot, bits + 1) - size(slot, bits), 1)
+def _gain(error: Errors, slot: Slot, bits: int, to: int, size: Callable[[Slot, int], int]) -> float:
+    """Error that a step takes away, for each byte."""
+    return (error[bits] - error[to]) / max(size(slot, to) - size(slot, bits), 1)

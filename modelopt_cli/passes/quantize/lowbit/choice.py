@@ -11,11 +11,11 @@ from pydantic import Field
 from modelopt_cli.errors import UsageError
 from modelopt_cli.graph.edit import all_nodes
 from modelopt_cli.passes.base import Pass, PassContext
-from modelopt_cli.passes.quantize.lowbit.budget import FEWEST, spread_bits
+from modelopt_cli.passes.quantize.lowbit.budget import spread_bits
 from modelopt_cli.passes.quantize.lowbit.decode import NODE_BYTES, decoding_nodes
 from modelopt_cli.passes.quantize.lowbit.packing import packed_bytes
-from modelopt_cli.passes.quantize.lowbit.rounding import Rounding
-from modelopt_cli.passes.quantize.lowbit.sensitivity import output_errors
+from modelopt_cli.passes.quantize.lowbit.rounding import Grid, Rounding
+from modelopt_cli.passes.quantize.lowbit.sensitivity import FEWEST, output_errors
 from modelopt_cli.passes.quantize.lowbit.slots import Slot, find_slots
 
 FEW_INPUTS = 32  # errors of so few weights do not average out in an output, and they are a small share of the bytes
@@ -74,7 +74,7 @@ class LowBitPass(Pass):
             if (self.max_size is None) == (self.min_sqnr is None):
                 raise UsageError("bits: auto needs either max_size or min_sqnr", where=self.name)
             data = ctx.need_calibration(f"{self.name} with bits: auto")
-            errors = output_errors(model, free, data, ctx.progress)
+            errors = output_errors(model, free, self.grid_of, data, ctx.progress)
             if self.max_size is None:
                 assert self.min_sqnr is not None
                 return fixed | spread_bits(errors, self._size, max_error=10 ** (-self.min_sqnr / 10))
@@ -82,11 +82,15 @@ class LowBitPass(Pass):
         bits = self.bits
         if not self.mixed or ctx.calibration is None or bits in (FEWEST, 8):
             return fixed | dict.fromkeys(free, bits)
-        errors = output_errors(model, free, ctx.calibration, ctx.progress)
+        errors = output_errors(model, free, self.grid_of, ctx.calibration, ctx.progress)
         return fixed | spread_bits(errors, self._size, max_bytes=sum(self._size(slot, bits) for slot in free))
 
     def block_of(self, slot: Slot, bits: int) -> int:
         """Inputs that share a step; 0 for all of an output."""
+        raise NotImplementedError
+
+    def grid_of(self, slot: Slot, bits: int) -> Grid:
+        """What a weight is rounded to in so many bits."""
         raise NotImplementedError
 
     def has_zeros(self, bits: int) -> bool:

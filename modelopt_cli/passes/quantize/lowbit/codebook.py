@@ -48,7 +48,7 @@ class Codebook(LowBitPass):
         forget_names(model)
         slots = self.slots(model)
         bits = self.choose_bits(model, slots, ctx)
-        done = store_float(model, {slot: self._grid(slot, bits[slot]) for slot in slots}, ctx)
+        done = store_float(model, {slot: self.grid_of(slot, bits[slot]) for slot in slots}, ctx)
         drop_unread_weights(model.graph)
         return result_of(model, done, bits)
 
@@ -58,6 +58,7 @@ class Codebook(LowBitPass):
             return self.block
         return 0 if bits == 8 else BLOCK
 
-    def _grid(self, slot: Slot, bits: int) -> Grid:
+    def grid_of(self, slot: Slot, bits: int) -> Grid:
+        """What a weight is rounded to: 8 bits are evenly spaced, a table of 256 levels gives nothing."""
         table = None if bits == 8 else self.table
         return Grid(bits, self.block_of(slot, bits), table, rounding=self.rounding, scaling=self.scaling)

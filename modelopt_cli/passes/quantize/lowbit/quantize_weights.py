@@ -78,9 +78,9 @@ class QuantizeWeights(LowBitPass):
             forms = {slot: form for slot, form in forms.items() if slot in rows}
         runs_int8 = self._runs_int8(ctx.target)
         integer = {slot for slot in slots if runs_int8 and slot not in forms and may_run_as_integers(slot)}
-        floats = {slot: self._grid(slot, bits[slot], forms.get(slot)) for slot in slots if slot not in integer}
+        floats = {slot: self.grid_of(slot, bits[slot], forms.get(slot)) for slot in slots if slot not in integer}
         limit = 64 if _is_reduced(ctx.target) else 127
-        products = {slot: self._grid(slot, bits[slot]).integer(limit) for slot in slots if slot in integer}
+        products = {slot: self.grid_of(slot, bits[slot]).integer(limit) for slot in slots if slot in integer}
         accuracy = FLOAT32 if self.compute == "float" else INT8
         done = store_float(model, floats, ctx, forms, accuracy=accuracy)
         done.add(store_integer(model, products, ctx, DynamicOptions(reduce_range=_is_reduced(ctx.target))))
@@ -113,7 +113,8 @@ class QuantizeWeights(LowBitPass):
             )
         return self.form
 
-    def _grid(self, slot: Slot, bits: int, form: Form | None = None) -> Grid:
+    def grid_of(self, slot: Slot, bits: int, form: Form | None = None) -> Grid:
+        """What a weight is rounded to in one of the forms."""
         block, symmetric = self.block_of(slot, bits), not self.has_zeros(bits)
         if form is not None:
             block = form_block(form, slot, bits, self.block)

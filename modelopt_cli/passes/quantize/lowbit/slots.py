@@ -17,7 +17,7 @@ PRODUCTS = ("MatMul", "Gemm")
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """A weight: an initializer (or Constant) of the main graph.
+    """A weight: an initializer (or Constant) of the main graph, a branch or a loop's body.
 
     Attributes:
         value: What its readers read.
@@ -36,6 +36,14 @@ class Slot:
     groups: int
     lookups: tuple[ir.Node, ...]
     others: bool
+
+    @property
+    def owner(self) -> ir.Graph:
+        """The graph that it is a constant of."""
+        producer = self.value.producer()
+        owner = self.value.graph if producer is None else producer.graph
+        assert isinstance(owner, ir.Graph), "find_slots looks at graphs"
+        return owner
 
     @property
     def name(self) -> str:
@@ -65,17 +73,17 @@ def find_slots(model: ir.Model) -> Iterator[Slot]:
         for index, value in enumerate(node.inputs):
             if value is None or value in seen or node.domain not in ("", "ai.onnx"):
                 continue
-            array = _weight(model, value)
+            array = _weight(value)
             if array is None or not _is_weight(node, index, array):
                 continue
             seen.add(value)
             yield _slot(value, node, array)
 
 
-def _weight(model: ir.Model, value: ir.Value) -> np.ndarray | None:
+def _weight(value: ir.Value) -> np.ndarray | None:
     producer = value.producer()
     owner = value.graph if producer is None else producer.graph
-    if owner is not model.graph or value.is_graph_output():
+    if not isinstance(owner, ir.Graph) or value.is_graph_output():
         return None
     if value.const_value is None and (producer is None or producer.op_type != "Constant"):
         return None

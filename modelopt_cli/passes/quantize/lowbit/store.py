@@ -197,7 +197,7 @@ def _has_patches(model: ir.Model, slot: Slot) -> bool:
 
 
 def _replace(model: ir.Model, slot: Slot, stored: StoredWeight) -> None:
-    value, producer = slot.value, slot.value.producer()
+    value, producer, owner = slot.value, slot.value.producer(), slot.owner
     for lookup in slot.lookups:
         output, ids = lookup.outputs[0], lookup.inputs[1]
         assert ids is not None and isinstance(lookup.graph, ir.Graph)
@@ -206,10 +206,9 @@ def _replace(model: ir.Model, slot: Slot, stored: StoredWeight) -> None:
         replace_output(output, rows)
         lookup.graph.remove(lookup, safe=True)
     if slot.others:
-        first = model.graph[0]
-        decoded = stored.write_float(NodeWriter(model, first, slot.name))
+        decoded = stored.write_float(NodeWriter(model, slot.owner[0], slot.name))
         value.replace_all_uses_with(decoded)
     if producer is not None:
-        remove_dead(model.graph, [producer])
+        remove_dead(owner, [producer])
     else:
-        model.graph.initializers.pop(slot.name, None)
+        owner.initializers.pop(slot.name, None)

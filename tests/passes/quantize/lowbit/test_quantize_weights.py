@@ -326,3 +326,24 @@ def test_scaled_rows_survive_storing() -> None:
     assert noises[1] < noises[0]
     assert "w_rows" in results[1].model.graph.initializers
     assert folded_ops(results[1].model) == ["MatMul"]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_weights_inside_branches_are_stored_too(bits: int) -> None:
+    text = """m (float[N,64] x, bool c) => (float[N,96] y) {
+        y = If (c) <then_branch = t () => (float[N,96] p) { p = MatMul (x, one) },
+                    else_branch = e () => (float[N,96] q) { q = MatMul (x, two) }> }"""
+    model = model_from_text(text, one=W64, two=-W64)
+    for attribute, name in (("then_branch", "one"), ("else_branch", "two")):
+        branch = model.graph[0].attributes[attribute].as_graph()
+        inner = ir.Value(name=name, const_value=ir.Tensor(W64 if name == "one" else -W64, name=name))
+        branch.register_initializer(inner)
+        branch[0].replace_input_with(1, inner)
+        del model.graph.initializers[name]
+    result = run_pass(QuantizeWeights(bits=bits), model)
+    assert result.changed == 2
+    assert share(model, result.model) < 0.5
+    for choice in (True, False):
+        sample = {"x": normal(5, 64), "c": np.array(choice)}
+        exact, found = (run_model(each, sample, optimize=True)["y"] for each in (model, result.model))
+        assert np.square(exact - found).sum() / np.square(exact).sum() < 6 * 4.0**-bits + 5e-4

@@ -34,7 +34,7 @@ Below = Annotated[
     float, typer.Option("--below", metavar="DB", help="Signal to noise under which a layer counts as diverged.")
 ]
 AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Let --metric MODULE:FUNCTION import and run code of yours.")
+    bool, typer.Option("--allow-code", help="Let MODULE:FUNCTION of --metric and --eval import and run code of yours.")
 ]
 
 
@@ -67,7 +67,9 @@ def compare(
     from modelopt_cli.report.serialize import encode_json
 
     options = CompareOptions(
-        data=None if evaluation is None else open_dataset(evaluation, images=preprocessing(images)),
+        data=None
+        if evaluation is None
+        else open_dataset(evaluation, images=preprocessing(images), allow_code=allow_code),
         metric=None if metric is None else choose_metric(metric, allow_code=allow_code),
         providers=tuple(dict.fromkeys(providers or ("cpu",))),
         threads=threads or 1,

@@ -58,7 +58,7 @@ def evaluate(
 
     refuse_two_pipes(model, baseline)
     asked = None if metric is None else choose_metric(metric, allow_code=allow_code)
-    opened = open_dataset(evaluation, images=preprocessing(images))
+    opened = open_dataset(evaluation, images=preprocessing(images), allow_code=allow_code)
     source = read_model(model)
     other = None if baseline is None else read_model(baseline)
     data = bind(opened, source.model, batch=batch)

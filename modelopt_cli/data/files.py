@@ -190,7 +190,7 @@ def _members(spec: str, images: Preprocessing | None, allow_code: bool) -> tuple
     if not path.exists() and is_function(spec):
         if not allow_code:
             raise UsageError(
-                "is code, which only runs when asked to", where=spec, hint="--allow-code of compress or convert-data"
+                "is code, which only runs when asked to", where=spec, hint="--allow-code, where a command has it"
             )
         return _numpy_files(spool_function(spec))
     text = {".jsonl": json_lines, ".csv": csv_table}.get(path.suffix.lower())

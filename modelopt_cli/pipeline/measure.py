@@ -15,8 +15,10 @@ from modelopt_cli.graph.compressed import compressed_bytes
 from modelopt_cli.graph.io import SourceModel, model_bytes, weight_bytes
 from modelopt_cli.profiling.audit import Audit, audit
 from modelopt_cli.profiling.feeds import Feeds
+from modelopt_cli.profiling.placement import Placement, place
+from modelopt_cli.profiling.providers import parse_provider
 from modelopt_cli.profiling.statistics import LatencyComparison
-from modelopt_cli.profiling.timing import compare_latency
+from modelopt_cli.profiling.timing import Setting, compare_latency
 from modelopt_cli.progress import Progress
 from modelopt_cli.report.model import Fidelity
 from modelopt_cli.targets.target import Target
@@ -86,6 +88,13 @@ def measure_latency(
         )
         for provider in providers
     )
+
+
+def left_to_others(subject: Subject, providers: Sequence[str], threads: int) -> list[Placement]:
+    """Where each provider but the CPU's runs the result, as far as it left nodes to another one."""
+    wanted = [name for name in providers if parse_provider(name).names != ("CPUExecutionProvider",)]
+    found = (place(subject.result, subject.feeds.arrays, Setting(name, threads)) for name in wanted)
+    return [placement for placement in found if placement.fallbacks]
 
 
 def measure_fidelity(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from modelopt_cli.format import format_percent
 from modelopt_cli.graph.io import MAX_PROTOBUF_BYTES, SourceModel, model_bytes, weight_bytes
 from modelopt_cli.graph.stats import model_stats
 from modelopt_cli.passes.base import PassContext
@@ -17,7 +19,14 @@ from modelopt_cli.pipeline.check import check_result
 from modelopt_cli.pipeline.gates import check_gates
 from modelopt_cli.pipeline.inside import look_inside
 from modelopt_cli.pipeline.lock import check_result as check_locked
-from modelopt_cli.pipeline.measure import Subject, measure_audit, measure_compressed, measure_fidelity, measure_latency
+from modelopt_cli.pipeline.measure import (
+    Subject,
+    left_to_others,
+    measure_audit,
+    measure_compressed,
+    measure_fidelity,
+    measure_latency,
+)
 from modelopt_cli.pipeline.memory import release_memory
 from modelopt_cli.pipeline.options import CompressOptions
 from modelopt_cli.pipeline.plan import decisions
@@ -27,6 +36,7 @@ from modelopt_cli.pipeline.provenance import environment, stamp
 from modelopt_cli.pipeline.steps import run_steps
 from modelopt_cli.profiling.custom_ops import custom_ops
 from modelopt_cli.profiling.feeds import Feeds
+from modelopt_cli.profiling.placement import Placement
 from modelopt_cli.profiling.session import runtime
 from modelopt_cli.recipe.schema import Recipe
 from modelopt_cli.report.model import Notice, RunReport, Usage
@@ -123,10 +133,24 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         notices=(*done.notices, *_notices(data, feeds), *_target_notices(done.model, target)),
         usage=_usage(done.model, feeds, target.provider),
     )
+    if options.profile:
+        elsewhere = _placement_notices(left_to_others(subject, prepared.providers, threads))
+        report = replace(report, notices=(*report.notices, *elsewhere))
     if options.inside:
         report = look_inside(report, subject, data.judged, options.progress)
     report = replace(report, gates=check_gates(recipe.require, report), seconds=time.perf_counter() - started)
     return CompressResult(done.model, content, report)
+
+
+def _placement_notices(placements: Sequence[Placement]) -> list[Notice]:
+    """What a provider did not take: the latency is of a mixture, which one should know."""
+    found = []
+    for placement in placements:
+        own = next((share.node_share for share in placement.shares if share.provider == placement.wanted), 0.0)
+        rest = ", ".join(f"{each.count} {each.op_type} on {each.provider}" for each in placement.fallbacks)
+        message = f"{placement.wanted} runs {format_percent(own, digits=0)} of the result's nodes, and not {rest}"
+        found.append(Notice("placement", message, "modelopt profile says what that costs"))
+    return found
 
 
 def _target_notices(model: ir.Model, target: Target) -> list[Notice]:

@@ -66,3 +66,15 @@ def test_what_it_leaves_to_the_cpu_is_refused_and_named(modelopt: Run, tmp_path:
     measured = modelopt(*words, "--allow-fallback")
     assert measured.returncode == 0, measured.stderr
     assert "CPUExecutionProvider" in measured.stdout
+
+
+def test_compress_says_what_it_left_to_the_cpu(modelopt: Run, tmp_path: Path) -> None:
+    save_model(
+        model_from_text("g (float[4, 4] x) => (float y) { a = Relu(x) d = Det(a) y = Abs(d) }"), tmp_path / "m.onnx"
+    )
+    words = ("fuse", tmp_path / "m.onnx", "--provider", "openvino", "--set", "profile.seconds=0.1", "--json")
+    done = modelopt(*words)
+    assert done.returncode == 0, done.stderr
+    (notice,) = [each for each in json.loads(done.stdout)["notices"] if each["code"] == "placement"]
+    assert notice["message"].startswith("OpenVINOExecutionProvider runs 33 % of the result's nodes, and not ")
+    assert "1 Det on CPUExecutionProvider" in notice["message"]

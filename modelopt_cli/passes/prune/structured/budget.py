@@ -21,7 +21,9 @@ class Choice:
     errors: tuple[float, ...]
 
 
-def distribute(choices: Sequence[Choice], cost: Cost, limit: float) -> tuple[list[int], bool]:
+def distribute(
+    choices: Sequence[Choice], cost: Cost, limit: float, floor: Sequence[int] | None = None
+) -> tuple[list[int], bool]:
     """The level of each group at which ``cost`` is at most ``limit``.
 
     Costs of groups multiply (a layer between two of them shrinks on both sides), so this is greedy: each time the
@@ -31,11 +33,13 @@ def distribute(choices: Sequence[Choice], cost: Cost, limit: float) -> tuple[lis
         choices: One for each group.
         cost: Of the whole model, from how many parts of each group stay.
         limit: What it may be.
+        floor: Levels to begin with, which are not gone back on.
 
     Returns:
         Levels, and whether the limit was met.
     """
-    levels = [0] * len(choices)
+    least = list(floor) if floor is not None else [0] * len(choices)
+    levels = list(least)
     now = cost(_counts(choices, levels))
     while now > limit:
         best: tuple[float, int, int, float] | None = None
@@ -54,18 +58,18 @@ def distribute(choices: Sequence[Choice], cost: Cost, limit: float) -> tuple[lis
             return levels, False
         _, group, level, now = best
         levels[group] = level
-    _give_back(choices, levels, cost, limit)
+    _give_back(choices, levels, least, cost, limit)
     return levels, True
 
 
-def _give_back(choices: Sequence[Choice], levels: list[int], cost: Cost, limit: float) -> None:
+def _give_back(choices: Sequence[Choice], levels: list[int], least: Sequence[int], cost: Cost, limit: float) -> None:
     """Undo steps that later ones made unnecessary, the most harmful first."""
     moved = True
     while moved:
         moved = False
         order = sorted(range(len(choices)), key=lambda group: -choices[group].errors[levels[group]])
         for group in order:
-            if levels[group] and cost(_counts(choices, levels, group, levels[group] - 1)) <= limit:
+            if levels[group] > least[group] and cost(_counts(choices, levels, group, levels[group] - 1)) <= limit:
                 levels[group] -= 1
                 moved = True
 

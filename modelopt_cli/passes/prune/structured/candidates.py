@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -42,16 +42,12 @@ def find_candidates(found: Dependencies, kinds: Collection[Kind], multiple: int)
     return candidates, skipped
 
 
-def finer(candidates: Sequence[Candidate], groups: Mapping[str, Sequence[int]], multiple: int) -> list[Candidate]:
-    """The same groups with counts in between, below what they have come down to (``groups``: before and after)."""
-    found = []
-    for candidate in candidates:
-        size = candidate.group.size
-        reached = groups[candidate.group.name][1] if candidate.group.name in groups else size
-        below = keep_counts(reached, 1 if candidate.group.kind == "heads" else multiple)
-        keeps = (size, *(keep for keep in below if keep < size and keep >= LEAST_KEPT * size))
-        found.append(replace(candidate, keeps=keeps))
-    return found
+def finer(candidates: Sequence[Candidate], multiple: int) -> list[Candidate]:
+    """The same groups with counts in between, where the kernels' own multiples do not reach a budget."""
+    return [
+        replace(each, keeps=keep_counts(each.group.size, 1 if each.group.kind == "heads" else multiple))
+        for each in candidates
+    ]
 
 
 def keep_counts(size: int, multiple: int) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from modelopt_cli.calibration.probe import Probe
 from modelopt_cli.data.dataset import Sample
 from modelopt_cli.graph.edit import constant
 from modelopt_cli.passes.prune.structured.analysis import Dependencies
+from modelopt_cli.passes.prune.structured.blocks import Block, inside
 from modelopt_cli.passes.prune.structured.channels import Axis
 from modelopt_cli.passes.prune.structured.flow import inferred_shapes
 from modelopt_cli.profiling.macs import node_macs
@@ -41,6 +42,10 @@ class _Node:
     equation: str
     inputs: tuple[_Lengths, ...]
     outputs: tuple[_Lengths, ...]
+    blocks: tuple[int, ...] = ()  # positions of the blocks that it leaves with
+
+    def stays(self, counts: Sequence[int]) -> bool:
+        return all(counts[block] for block in self.blocks)
 
 
 class Costs:
@@ -50,18 +55,21 @@ class Costs:
         model: The graph that ``found`` describes.
         found: Its channels.
         sample: Inputs whose shapes count.
+        blocks: Branches that may leave as a whole; their counts, 1 or 0, follow those of the groups.
     """
 
-    def __init__(self, model: ir.Model, found: Dependencies, sample: Sample) -> None:
+    def __init__(self, model: ir.Model, found: Dependencies, sample: Sample, blocks: Sequence[Block] = ()) -> None:
+        self._blocks = blocks
         self._found = found
         self._group = np.full(len(found.label), -1)
         for index, group in enumerate(found.groups):
             self._group[np.isin(found.label, group.labels)] = index
-        self.whole = [group.size for group in found.groups]
+        self._sizes = [group.size for group in found.groups]
+        self.whole = [*self._sizes, *(1 for _ in blocks)]
         shapes = _concrete(model, sample)
         self._nodes = list(self._weighted(model, shapes))
         self._weights = [
-            tuple(self._length(axis) for axis in axes)
+            (tuple(self._length(axis) for axis in axes), self._around(use.node for use in value.uses()))
             for (value, _), axes in found.flow.weights.items()
             if (array := constant(value)) is not None and array.dtype.kind == "f"
         ]
@@ -70,13 +78,22 @@ class Costs:
         """Multiply-accumulates of one run with so many parts of each group."""
         total = 0
         for node in self._nodes:
+            if not node.stays(counts):
+                continue
             inputs, outputs = ([_at(lengths, counts) for lengths in side] for side in (node.inputs, node.outputs))
             total += node_macs(node.op_type, inputs, outputs, equation=node.equation)
         return total
 
     def parameters(self, counts: Sequence[int]) -> int:
         """Elements of the float weights that operators with channels read."""
-        return sum(math.prod(_at(lengths, counts)) for lengths in self._weights)
+        return sum(
+            math.prod(_at(lengths, counts)) for lengths, blocks in self._weights if all(counts[each] for each in blocks)
+        )
+
+    def _around(self, readers: Iterable[ir.Node]) -> tuple[int, ...]:
+        """Positions of the blocks that all of the nodes leave with."""
+        each = [set(inside(self._blocks, node.outputs[0].name or "")) for node in readers]
+        return tuple(sorted(len(self._sizes) + index for index in set.intersection(*each))) if each else ()
 
     def _weighted(self, model: ir.Model, shapes: dict[str, Shape]) -> Iterable[_Node]:
         for node in model.graph:
@@ -84,7 +101,7 @@ class Costs:
                 inputs = [self._input(node, i, v, shapes) for i, v in enumerate(node.inputs) if v is not None]
                 outputs = [self._output(value, shapes) for value in node.outputs if value.name in shapes]
                 equation = str(node.attributes.get_string("equation", ""))
-                yield _Node(node.op_type, equation, tuple(inputs), tuple(outputs))
+                yield _Node(node.op_type, equation, tuple(inputs), tuple(outputs), self._around([node]))
 
     def _input(self, node: ir.Node, index: int, value: ir.Value, shapes: dict[str, Shape]) -> _Lengths:
         array = constant(value)
@@ -107,7 +124,7 @@ class Costs:
         group = self._group[axis.ids]
         labels, positions = np.unique(group[group >= 0], return_counts=True)
         parts = tuple(
-            (int(label), int(count) // self.whole[label]) for label, count in zip(labels, positions, strict=True)
+            (int(label), int(count) // self._sizes[label]) for label, count in zip(labels, positions, strict=True)
         )
         return _Length(int((group < 0).sum()), parts)
 

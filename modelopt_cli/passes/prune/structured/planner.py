@@ -8,13 +8,23 @@ import onnx_ir as ir
 
 from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.passes.prune.structured.analysis import Dependencies
+from modelopt_cli.passes.prune.structured.blocks import Block
 from modelopt_cli.passes.prune.structured.candidates import finer
 from modelopt_cli.passes.prune.structured.cost import Costs
-from modelopt_cli.passes.prune.structured.plan import Budget, Plan, plan_for
-from modelopt_cli.passes.prune.structured.survey import Candidate, Saliency, Surveyed, survey
+from modelopt_cli.passes.prune.structured.plan import Budget, Plan, plan_by_arithmetic, plan_for
+from modelopt_cli.passes.prune.structured.survey import (
+    Candidate,
+    Saliency,
+    Surveyed,
+    SurveyedBlock,
+    survey,
+    survey_blocks,
+)
 from modelopt_cli.progress import Progress
 
-FINER = 4  # where the kernels' multiples do not reach the budget, a quarter of them does not run faster but counts
+MOST_TRIALS = 16
+WORK_OF_TRIALS = 4e10  # multiply-accumulates of the calibration samples, in all of them: half a minute, about
+FINER = (2, 4)  # parts of the kernels' multiples: they count, but run no faster than the next multiple
 
 
 class Planner:
@@ -27,6 +37,7 @@ class Planner:
         data: Samples to look at.
         saliency: What leaves first.
         progress: Where to say how far it is.
+        blocks: Branches that may leave as a whole.
         multiple: Of channels that kernels like, where finer counts may be used when those do not do; else None.
     """
 
@@ -38,24 +49,66 @@ class Planner:
         data: Dataset,
         saliency: Saliency,
         progress: Progress,
+        blocks: Sequence[Block],
         multiple: int | None,
     ) -> None:
         self._model, self._found, self._candidates, self._data = model, found, candidates, data
         self._saliency, self._progress, self._multiple = saliency, progress, multiple
         self._sample = dict(next(iter(data)))
-        self._costs = Costs(model, found, self._sample)
-        self._surveyed = self._survey(candidates)
+        self._costs = Costs(model, found, self._sample, blocks)
+        self._blocks = survey_blocks(model, blocks, data, progress)
+        self._known: dict[int, list[Surveyed]] = {}
 
-    def plan(self, budget: Budget) -> Plan:
-        """The least error within a budget, in counts that kernels like where that is possible."""
-        plan = self._plan(self._surveyed, budget)
-        if plan.met or self._multiple is None or budget.kind == "latency":
-            return plan
-        more = finer(self._candidates, plan.groups, self._multiple // FINER)
-        return self._plan(self._survey(more), budget)
+    def alternatives(self, budget: Budget) -> list[Plan]:
+        """Plans of least error within a budget, with branches that leave and without; those that meet it, if any do."""
+        plans = [self._plan(budget, self._blocks)]
+        if plans[0].blocks:
+            plans.append(self._plan(budget, ()))
+        met = [plan for plan in plans if plan.met and not plan.empty]
+        return met or plans[:1]
 
-    def _plan(self, surveyed: Sequence[Surveyed], budget: Budget) -> Plan:
-        return plan_for(self._model, self._found, self._costs, surveyed, budget, self._sample)
+    def _plan(self, budget: Budget, blocks: Sequence[SurveyedBlock]) -> Plan:
+        """In counts that kernels like where that is possible."""
+        plan = plan_for(self._model, self._found, self._costs, self._surveyed(1), blocks, budget, self._sample)
+        for parts in FINER:
+            if plan.met or self._multiple is None or budget.kind == "latency":
+                break
+            plan = plan_for(self._model, self._found, self._costs, self._surveyed(parts), blocks, budget, self._sample)
+        return plan
 
-    def _survey(self, candidates: Sequence[Candidate]) -> list[Surveyed]:
-        return survey(self._model, self._found.label, candidates, self._data, self._saliency, self._progress)
+    def neighbours(self, plan: Plan, budget: Budget) -> list[Plan]:
+        """Plans for the same budget with one group a level lower, or a level higher, the least sum of errors first."""
+        if budget.kind == "latency":
+            return []
+        moves: list[tuple[dict[int, int], dict[int, int]]] = []
+        for index, level in enumerate(plan.levels):
+            fixed = index >= len(self._found.groups) and not plan.blocks
+            moves += [({index: level + 1}, {})] if not fixed and level + 1 < self._levels(plan, index) else []
+            moves += [({}, {index: level - 1})] if level else []
+        blocks = self._blocks if plan.blocks else ()
+        found = [
+            plan_by_arithmetic(self._found, self._costs, plan.surveyed, blocks, budget, at_least=lower, at_most=higher)
+            for lower, higher in moves
+        ]
+        return sorted((each for each in found if each.met and not each.empty), key=lambda each: each.estimate)
+
+    def trials(self) -> int:
+        """How many plans may be tried besides: few where each takes long, by the arithmetic of one."""
+        work = self._costs.macs(self._costs.whole) * len(self._data)
+        return min(MOST_TRIALS, int(WORK_OF_TRIALS / max(work, 1)))
+
+    def _levels(self, plan: Plan, index: int) -> int:
+        groups = self._found.groups
+        if index >= len(groups):
+            return 2 if self._blocks else 1
+        known = {each.candidate.group.labels: len(each.choice.keeps) for each in plan.surveyed}
+        return known.get(groups[index].labels, 1)
+
+    def _surveyed(self, parts: int) -> list[Surveyed]:
+        """What groups cost at the kernels' multiples, or at so many parts of them; looked at once."""
+        if parts not in self._known:
+            chosen = self._candidates if parts == 1 else finer(self._candidates, (self._multiple or 1) // parts)
+            self._known[parts] = survey(
+                self._model, self._found.label, chosen, self._data, self._saliency, self._progress
+            )
+        return self._known[parts]

@@ -34,14 +34,14 @@ class Fit:
         after: In the pruned one.
         rows: Which of its outputs are left, bool.
         columns: Which of its inputs are left, bool.
-        residual: The tensor that its output is added to, or None.
+        residual: The tensor that its output is added to in the one and in the other, or None.
     """
 
     before: LinearLayer
     after: LinearLayer
     rows: np.ndarray
     columns: np.ndarray
-    residual: str | None
+    residual: tuple[str, str] | None
 
 
 def recover(original: ir.Model, pruned: ir.Model, fits: list[Fit], data: Dataset, progress: Progress) -> list[str]:
@@ -79,16 +79,22 @@ def fits_of(original: ir.Model, pruned: ir.Model, left: dict[str, tuple[np.ndarr
         old = before.get(name)
         if old is None:
             continue
-        shrunk = any(
-            (a := constant(v)) is not None and (b := constant(w)) is not None and a.shape != b.shape
-            for v, w in zip(node.inputs, old.inputs, strict=False)
-        )
-        if shrunk or any(v is not None and v.name in reached for v in node.inputs):
+        if any(map(_differ, node.inputs, old.inputs)) or any(v is not None and v.name in reached for v in node.inputs):
             reached |= {value.name for value in node.outputs if value.name}
             pair = layer_of(old), layer_of(node)
             if not isinstance(pair[0], str) and not isinstance(pair[1], str) and name in left:
-                found.append(Fit(pair[0], pair[1], *left[name], _residual(pruned.graph, node)))
+                both = _residual(original.graph, old), _residual(pruned.graph, node)
+                residual = (both[0], both[1]) if both[0] is not None and both[1] is not None else None
+                found.append(Fit(pair[0], pair[1], *left[name], residual))
     return found
+
+
+def _differ(now: ir.Value | None, before: ir.Value | None) -> bool:
+    """Whether a node reads another tensor than it did, or a weight of another shape."""
+    a, b = constant(now), constant(before)
+    if a is not None and b is not None:
+        return a.shape != b.shape
+    return now is not None and before is not None and a is None and now.name != before.name
 
 
 def _fit(fit: Fit, original: Frontier, pruned: Frontier) -> bool:
@@ -97,14 +103,15 @@ def _fit(fit: Fit, original: Frontier, pruned: Frontier) -> bool:
     centred = fit.after.bias is not None
     learn, judge = (NormalEquations(groups, columns, rows) for _ in range(2))
     limit = rows_per_sample(columns, len(pruned.dataset))
-    names = [] if fit.residual is None else [fit.residual]
-    pairs = zip(original.values([*fit.before.inputs, *names]), pruned.values([*fit.after.inputs, *names]), strict=True)
+    names = ([], []) if fit.residual is None else ([fit.residual[0]], [fit.residual[1]])
+    pairs = zip(
+        original.values([*fit.before.inputs, *names[0]]), pruned.values([*fit.after.inputs, *names[1]]), strict=True
+    )
     for index, (theirs, ours) in enumerate(pairs):
         target = _outputs(fit.before, theirs, limit, index)[..., fit.rows]
         if fit.residual is not None:
-            theirs_there, ours_there = (
-                _positions(fit.after, arrays[fit.residual], limit, index) for arrays in (theirs, ours)
-            )
+            theirs_there = _positions(fit.after, theirs[fit.residual[0]], limit, index)
+            ours_there = _positions(fit.after, ours[fit.residual[1]], limit, index)
             target = target + theirs_there[:, fit.rows] - ours_there
         x = _inputs(fit, theirs, ours, limit, index)
         y = np.ascontiguousarray(target.reshape(-1, groups, rows).swapaxes(0, 1))

@@ -16,13 +16,15 @@ from modelopt_cli.errors import UsageError
 from modelopt_cli.passes.base import Pass, PassContext, PassResult, Skip
 from modelopt_cli.passes.prune.limits import LimitJudge, Limits, most_that_holds, teachers
 from modelopt_cli.passes.prune.structured.analysis import Dependencies, find_dependencies
+from modelopt_cli.passes.prune.structured.blocks import Block, remove_blocks
 from modelopt_cli.passes.prune.structured.candidates import find_candidates
 from modelopt_cli.passes.prune.structured.groups import Kind
 from modelopt_cli.passes.prune.structured.plan import Budget, Plan
 from modelopt_cli.passes.prune.structured.planner import Planner
 from modelopt_cli.passes.prune.structured.recovery import fits_of, recover
 from modelopt_cli.passes.prune.structured.removal import kept_without, left_of, remove_channels
-from modelopt_cli.passes.prune.structured.survey import Candidate, Saliency
+from modelopt_cli.passes.prune.structured.search import Trial, best_trial
+from modelopt_cli.passes.prune.structured.survey import Candidate, Outputs, Saliency, judging
 from modelopt_cli.profiling.statistics import LatencyComparison
 from modelopt_cli.profiling.timing import compare_latency
 
@@ -30,6 +32,7 @@ Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 DEFAULT_SHARE = 0.7
 LEAST_SHARE = 0.3  # of the arithmetic, where only a limit on accuracy says how much goes
 GATE_S = 1.0
+MOST_JUDGES = 128  # samples that plans are compared on
 
 
 class StructuredPruning(Pass):
@@ -89,6 +92,10 @@ class StructuredPruning(Pass):
     def kinds(self) -> frozenset[Kind]:
         """Kinds of groups that may shrink."""
 
+    def blocks_of(self, model: ir.Model, found: Dependencies) -> list[Block]:
+        """Branches that may leave as a whole."""
+        return []
+
     @model_validator(mode="after")
     def _one_budget(self) -> StructuredPruning:
         if sum(value is not None for value in (self.macs, self.parameters, self.latency)) > 1:
@@ -106,14 +113,16 @@ class StructuredPruning(Pass):
         found = find_dependencies(model)
         multiple = self.align or ctx.target.channel_block
         candidates, skipped = find_candidates(found, self.kinds(), multiple)
-        candidates, left_out = self._selected(candidates)
+        candidates, left_out = self._selected(candidates, found)
         skipped = [*skipped, *left_out]
-        if not candidates:
+        blocks = self.blocks_of(model, found)
+        if not candidates and not blocks:
             return PassResult(model, 0, tuple(skipped), {"groups": {}})
-        planner = Planner(model, found, candidates, data, self.saliency, ctx.progress, None if self.align else multiple)
+        finest = None if self.align else multiple
+        planner = Planner(model, found, candidates, data, self.saliency, ctx.progress, blocks, finest)
         if not limits.any:
             budget = self._budget()
-            return self._pruned(model, found, planner.plan(budget), data, ctx, skipped, budget)
+            return self._smallest(model, planner, budget, data, ctx, skipped)
         return self._within_limits(model, planner, data, ctx, skipped)
 
     def _within_limits(
@@ -124,11 +133,7 @@ class StructuredPruning(Pass):
 
         def attempt(cut: float) -> PassResult | None:
             budget = Budget(asked.kind, 1 - cut)
-            plan = planner.plan(budget)
-            if not plan.gone:
-                return None
-            trial = model.clone()
-            done = self._pruned(trial, find_dependencies(trial), plan, data, ctx, skipped, budget)
+            done = self._smallest(model, planner, budget, data, ctx, skipped)
             return done if done.changed and judge.holds(done.model) else None
 
         best = most_that_holds(attempt, 1 - asked.share)
@@ -137,34 +142,43 @@ class StructuredPruning(Pass):
         cut, done = best
         return replace(done, details={**done.details, "share_tried": asked.share, "share_that_holds": 1 - cut})
 
-    def _pruned(
-        self,
-        model: ir.Model,
-        found: Dependencies,
-        plan: Plan,
-        data: Dataset,
-        ctx: PassContext,
-        skipped: list[Skip],
-        budget: Budget,
+    def _smallest(
+        self, model: ir.Model, planner: Planner, budget: Budget, data: Dataset, ctx: PassContext, skipped: list[Skip]
     ) -> PassResult:
-        if not plan.gone:
-            return PassResult(model, 0, tuple(skipped), _details(self.name, plan, budget))
-        original = model.clone()
+        """The best network within a budget; ``model`` itself where nothing can leave, or where that is no gain."""
+        plans = planner.alternatives(budget)
+        trials = planner.trials() if self.recover else 0
+        if plans[0].empty:
+            return PassResult(model, 0, tuple(skipped), _details(self.name, plans[0], budget))
+        judges = judging(model, data, trials + len(plans), most=MOST_JUDGES)
+        outputs = Outputs(model, judges) if trials or len(plans) > 1 else None
+
+        def attempt(plan: Plan) -> Trial:
+            trial = model.clone()
+            changed = self._carry_out(trial, model, plan, data, ctx)
+            return Trial(plan, trial, changed, 0.0 if outputs is None else outputs.error(trial))
+
+        best = best_trial(plans, attempt, lambda plan: planner.neighbours(plan, budget), trials)
+        details = _details(self.name, best.plan, budget)
+        timed = self._timed(model, best.model, data)
+        if timed is None:
+            return PassResult(best.model, best.changed, tuple(skipped), details)
+        details["latency_ratio"] = round(timed.ratio, 3)
+        if timed.ratio_low <= 1:
+            return PassResult(best.model, best.changed, tuple(skipped), details)
+        message = f"{self.name} was undone: the result took {timed.ratio:.2f} of the time"
+        details["notices"] = [{"code": "pass-undone", "message": message, "advice": "a larger cut may pay"}]
+        return PassResult(model, 0, (*skipped, Skip(self.name, "undone: the result was slower")), details)
+
+    def _carry_out(self, model: ir.Model, original: ir.Model, plan: Plan, data: Dataset, ctx: PassContext) -> int:
+        """Cut ``model``, and fit what is left to ``original``; the number of changes."""
+        found = find_dependencies(model)  # the same graph: the same numbers
         kept = kept_without(found, plan.gone)
         left = left_of(found, kept)
-        changed = remove_channels(model, found, kept)
-        timed = self._timed(original, model, data)
-        if timed is not None and timed.ratio_low > 1:
-            message = f"{self.name} was undone: the result took {timed.ratio:.2f} of the time"
-            notice = {"code": "pass-undone", "message": message, "advice": "a larger cut may pay"}
-            details = {**_details(self.name, plan, budget), "latency_ratio": timed.ratio, "notices": [notice]}
-            return PassResult(original, 0, (*skipped, Skip(self.name, "undone: the result was slower")), details)
+        changed = remove_channels(model, found, kept) + remove_blocks(model, plan.blocks)
         if self.recover:
             recover(original, model, fits_of(original, model, left), data, ctx.progress)
-        details = _details(self.name, plan, budget)
-        if timed is not None:
-            details["latency_ratio"] = round(timed.ratio, 3)
-        return PassResult(model, changed, tuple(skipped), details)
+        return changed
 
     def _timed(self, original: ir.Model, model: ir.Model, data: Dataset) -> LatencyComparison | None:
         if self.seconds == 0:
@@ -182,8 +196,13 @@ class StructuredPruning(Pass):
     def _limits(self) -> Limits:
         return Limits(self.max_accuracy_drop, self.min_agreement, self.min_sqnr)
 
-    def _selected(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Skip]]:
-        names = [name for candidate in candidates for name in candidate.group.producers]
+    def _may_leave(self, names: Sequence[str]) -> bool:
+        """Whether all of these nodes may go."""
+        out = any(fnmatchcase(name, glob) for name in names for glob in self.exclude)
+        return not out and all(any(fnmatchcase(name, glob) for glob in self.include or ("*",)) for name in names)
+
+    def _selected(self, candidates: Sequence[Candidate], found: Dependencies) -> tuple[list[Candidate], list[Skip]]:
+        names = [product.node.name or product.node.outputs[0].name or "" for product in found.products]
         for option, globs in (("include", self.include), ("exclude", self.exclude)):
             for glob in globs:
                 if not any(fnmatchcase(name, glob) for name in names):

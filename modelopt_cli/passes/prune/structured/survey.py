@@ -12,7 +12,9 @@ import onnx_ir as ir
 
 from modelopt_cli.calibration.probe import Probe, run_session
 from modelopt_cli.data.dataset import Dataset, Sample
+from modelopt_cli.graph.edit import add_weight
 from modelopt_cli.passes.prune.linear import LinearLayer
+from modelopt_cli.passes.prune.structured.blocks import Block
 from modelopt_cli.passes.prune.structured.budget import Choice
 from modelopt_cli.passes.prune.structured.elimination import Level, Reader, eliminate
 from modelopt_cli.passes.prune.structured.groups import Group
@@ -60,6 +62,49 @@ class Surveyed:
     choice: Choice
 
 
+@dataclass(frozen=True)
+class SurveyedBlock:
+    """A branch with what leaving it out does to the outputs."""
+
+    block: Block
+    error: float
+
+
+def survey_blocks(model: ir.Model, blocks: Sequence[Block], data: Dataset, progress: Progress) -> list[SurveyedBlock]:
+    """Measure what each block alone gives: the model is run with the branch replaced by its mean.
+
+    A branch that is missed is made up for by the layers behind it, by their biases above all: the mean costs nothing.
+    """
+    if not blocks:
+        return []
+    outputs = Outputs(model, judging(model, data, len(blocks)))
+    means = _means(model, [block.branch for block in blocks], data)
+    found = []
+    with progress.task("surveying blocks", len(blocks)) as advance:
+        for block in blocks:
+            trial = model.clone()
+            add = next(node for node in trial.graph if node.outputs and node.outputs[0].name == block.sum)
+            index = next(i for i, value in enumerate(add.inputs) if value is not None and value.name == block.branch)
+            add.replace_input_with(index, add_weight(trial.graph, "mean", means[block.branch]))
+            found.append(SurveyedBlock(block, outputs.error(trial)))
+            advance(1)
+    return found
+
+
+def _means(model: ir.Model, names: Sequence[str], data: Dataset) -> dict[str, np.ndarray]:
+    """Mean of each channel, shaped to be added: axis 1 of images, the last axis of everything else."""
+    probe, count = Probe(model, list(dict.fromkeys(names))), 0
+    sums: dict[str, np.ndarray] = {}
+    for sample in data.take(JUDGED_SAMPLES):
+        count += 1
+        for name, array in probe.run(sample).items():
+            channel = 1 if array.ndim >= 4 else array.ndim - 1
+            mean = array.mean(axis=tuple(axis for axis in range(array.ndim) if axis != channel), keepdims=True)
+            before = sums.get(name, np.zeros_like(mean))
+            sums[name] = before + mean if before.shape == mean.shape else np.zeros(1)  # an axis of free length
+    return {name: (total / count).astype(np.float32) for name, total in sums.items()}
+
+
 def survey(
     model: ir.Model,
     label: np.ndarray,
@@ -73,7 +118,7 @@ def survey(
     The error at a group's consumers is known for every level; what it means for the model's outputs is measured at one
     level, in the whole model, and taken to be proportional.
     """
-    outputs = _Outputs(model, _judged(model, data, len(candidates)))
+    outputs = Outputs(model, judging(model, data, len(candidates)))
     found = []
     with progress.task("surveying", len(candidates)) as advance:
         for batch in _batches(candidates):
@@ -85,10 +130,10 @@ def survey(
     return found
 
 
-def _judged(model: ir.Model, data: Dataset, groups: int) -> list[Sample]:
-    """Samples that teach nothing, as many as there is time for."""
+def judging(model: ir.Model, data: Dataset, groups: int, most: int = JUDGED_SAMPLES) -> list[Sample]:
+    """Samples that teach nothing, as many as there is time for when they are run so often."""
     held = [sample for index, sample in enumerate(data) if is_held_out(index, len(data))]
-    chosen = (held or list(data.take(1)))[:JUDGED_SAMPLES]
+    chosen = (held or list(data.take(1)))[:most]
     session = open_session(model, arena=False)
     run_session(session, None, chosen[0])
     started = time.perf_counter()
@@ -98,7 +143,7 @@ def _judged(model: ir.Model, data: Dataset, groups: int) -> list[Sample]:
 
 
 def _measured(
-    model: ir.Model, candidate: Candidate, levels: list[Level], means: list[np.ndarray], outputs: _Outputs
+    model: ir.Model, candidate: Candidate, levels: list[Level], means: list[np.ndarray], outputs: Outputs
 ) -> Surveyed:
     middle = len(levels) // 2
     trial = model.clone()
@@ -182,7 +227,7 @@ def _batches(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     return batches
 
 
-class _Outputs:
+class Outputs:
     """The original's outputs on some samples, to hold others against."""
 
     def __init__(self, model: ir.Model, data: Sequence[Sample]) -> None:

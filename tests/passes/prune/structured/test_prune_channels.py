@@ -70,13 +70,13 @@ def test_a_budget_of_latency_is_met_by_the_clock_or_said_to_be_missed() -> None:
 
 
 def test_finer_counts_are_used_where_blocks_do_not_reach() -> None:
-    result = run_pass(PruneChannels(macs=0.15, seconds=0), network(), calibration=images())
+    result = run_pass(PruneChannels(macs=0.15, seconds=0, blocks=False), network(), calibration=images())
     assert result.details["macs"] <= 0.15
     assert any(after % 16 for _, after in result.details["groups"].values())
 
 
 def test_what_cannot_be_reached_is_said() -> None:
-    result = run_pass(PruneChannels(macs=0.01, seconds=0), network(), calibration=images())
+    result = run_pass(PruneChannels(macs=0.01, seconds=0, blocks=False), network(), calibration=images())
     assert [notice["code"] for notice in result.details["notices"]] == ["budget-missed"]
 
 
@@ -94,7 +94,7 @@ def test_heads_leave_only_when_asked_for() -> None:
     rng = np.random.default_rng(4)
     data = ArrayDataset({"x": rng.standard_normal((16, 6, 8)).astype(np.float32)})
     model = attention(heads=8)
-    kept = run_pass(PruneChannels(macs=0.8, align=1, seconds=0), model, calibration=data)
+    kept = run_pass(PruneChannels(macs=0.8, align=1, seconds=0, blocks=False), model, calibration=data)
     assert set(kept.details["groups"]) == {"u"}
     heads = run_pass(PruneHeads(macs=0.8, seconds=0), model, calibration=data)
     assert set(heads.details["groups"]) == {"q0"}

@@ -33,7 +33,7 @@ _COSTS: dict[str, Cost] = {
     "HardSigmoid": Cost(0.26, 0.10),
     "GlobalAveragePool": Cost(0.55, 0.08),
     "AveragePool": Cost(0.8, 2.4),
-    "Concat": Cost(0.30, 0.25),
+    "Concat": Cost(0.15, 0.25),
     "Resize": Cost(0.6, 0.6),
     "MaxPool": Cost(0.8, 0.5),
     "Reshape": Cost(0.0, 0.0),

@@ -11,7 +11,7 @@ IntegerType = Literal["uint8", "int8"]
 
 _MULTIPLYING = frozenset({"Conv", "Gemm", "MatMul"})
 # Kernels of onnxruntime's CPU provider, seen in optimized models of 1.32 (core/optimizer/qdq_transformer).
-_CPU_POINTWISE = frozenset({"Add", "Mul", "Sigmoid", "LeakyRelu", "HardSwish", "HardSigmoid"})
+_CPU_POINTWISE = frozenset({"Add", "Mul", "Sigmoid", "SiLU", "LeakyRelu", "HardSwish", "HardSigmoid"})
 _CPU_POOLING = frozenset({"GlobalAveragePool", "AveragePool", "Concat"})
 _MOVING = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Gather", "Expand"})
 _CPU_SAMPLING = frozenset({"MaxPool", "Resize"})

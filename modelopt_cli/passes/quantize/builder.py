@@ -25,6 +25,7 @@ from modelopt_cli.passes.quantize.regions import Regions, choose_regions
 from modelopt_cli.passes.quantize.saturation import find_saturating
 from modelopt_cli.passes.quantize.second_order import Rounding, round_products
 from modelopt_cli.passes.quantize.shapes import observed_shapes
+from modelopt_cli.passes.quantize.silu import SILU, in_silu, write_quick_gelu
 from modelopt_cli.passes.quantize.weight_only import store_weights_as_int8
 from modelopt_cli.passes.quantize.weighted import WeightWriter
 from modelopt_cli.passes.quantize.weights import QuantizedWeight, quantize_weight
@@ -72,6 +73,7 @@ class Builder:
         second_order: Round the weights of the result by what they are multiplied with, and correct biases.
         rest: What is done to the model besides, after the static part: dynamic products, say.
         cache: Where ranges are kept between runs.
+        contrib: Whether the result may hold onnxruntime's own operators.
         progress: Where to say how far calibration is.
     """
 
@@ -86,11 +88,13 @@ class Builder:
         observers: Sequence[ObserverName] = ("minmax",),
         rest: Rest | None = None,
         second_order: bool = True,
+        contrib: bool = False,
         cache: Cache | None = None,
         progress: Progress,
     ) -> None:
         self._model = model
         self._residuals = residuals_to_add(model)
+        self._contrib = contrib
         self.scheme = scheme
         self._data = data
         self._per_channel = per_channel and scheme.per_channel
@@ -111,7 +115,16 @@ class Builder:
 
     def regions(self, plan: Plan) -> Regions:
         """What a plan would run as integers, on the nodes of the float model."""
-        return choose_regions(self._model.graph, self.scheme, plan, self.shapes)
+        return self._choose(self._model.graph, plan)
+
+    def _choose(self, graph: ir.Graph, plan: Plan) -> Regions:
+        """A float SiLU pays only as one operator."""
+        return choose_regions(graph, self.scheme, plan if self._contrib else plan.with_ops(SILU), self.shapes)
+
+    @property
+    def has_silu(self) -> bool:
+        """Whether there is a SiLU that may be one float operator."""
+        return self._contrib and any(in_silu(node) for node in self._model.graph)
 
     def calibrate(self, plan: Plan) -> None:
         """Collect the ranges of a plan's tensors that are not known yet, by all observers."""
@@ -162,9 +175,11 @@ class Builder:
         """
         clone = self._model.clone()
         forget_names(clone)  # clones share the list of names: the result must not depend on how many were tried
-        regions = choose_regions(clone.graph, self.scheme, plan, self.shapes)
+        regions = self._choose(clone.graph, plan)
         if only is not None:
             regions = Regions({node: what for node, what in regions.integer.items() if label(node) in only}, ())
+        for node in regions.integer:
+            node.name = label(node)  # the runtime names an integer kernel after its node alone
         self.calibrate(plan)
         grids = assign_grids(regions, self._chosen(regions, observer or self.observers[0]), self.scheme)
         if self.scheme.reduce_range:
@@ -177,6 +192,8 @@ class Builder:
             shift=rounding.bias_shift if rounding is not None else None,
         )
         QdqWriter(clone.graph, regions, grids, weights).write()
+        if self._contrib:
+            write_quick_gelu(clone.graph)
         if only is not None:
             return Built(clone, regions, ())
         extra = self._rest(clone, plan, final) if self._rest is not None else PassResult(clone, 0)

@@ -38,7 +38,7 @@ class CalibratedPass(Pass):
     samples: Annotated[int, Field(ge=1, description="Calibration samples to use, spread over all.")] = 128
     include: Annotated[tuple[str, ...], Field(description="Only nodes whose name matches one of these globs.")] = ()
     exclude: Annotated[tuple[str, ...], Field(description="Not the nodes whose name matches one of these globs.")] = ()
-    budget: Annotated[float, Field(ge=0, description="Seconds to spend on measuring plans; 0 for the table's.")] = 15.0
+    budget: Annotated[float, Field(ge=0, description="Seconds to spend on measuring plans; 0 for the table's.")] = 30.0
     min_sqnr: Annotated[
         float, Field(ge=0, description="Decibels the outputs keep on calibration samples; groups go back to float.")
     ] = COLLAPSED_DB

@@ -14,7 +14,7 @@ from modelopt_cli.targets.schemes import Scheme
 # Below this a multiplying operator saves less than the Quantize and Dequantize around it cost.
 MIN_MACS = 200_000
 # Integer kernels that exist but are slower than float outside of channels-last layout; a search tries them.
-_NOT_BY_DEFAULT = frozenset({"AveragePool", "MaxPool", "Gather", "Expand"})
+_NOT_BY_DEFAULT = frozenset({"AveragePool", "MaxPool", "Gather", "Expand", "SiLU"})
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Plan:
     """Which nodes may run as integers.
 
     Attributes:
-        ops: Operator types.
+        ops: Operator types; ``SiLU`` stands for Sigmoid and Mul of one tensor.
         min_macs: Conv, Gemm and MatMul of fewer multiply-accumulates stay float.
         min_channels: Convolutions of pictures with fewer input channels stay float, as the scheme says.
         float_nodes: Names of nodes that stay float whatever their type; shell patterns.

@@ -93,7 +93,14 @@ class Quantize(CalibratedPass):
 
         scheme = scheme_for(ctx.target)
         builder = Builder(
-            model, scheme, data, rest=rest, observers=self._observers, cache=ctx.cache, progress=ctx.progress
+            model,
+            scheme,
+            data,
+            rest=rest,
+            observers=self._observers,
+            cache=ctx.cache,
+            progress=ctx.progress,
+            contrib=ctx.target.provider == "cpu" and ctx.target.dialect == "onnxruntime",
         )
         return builder, alone
 

@@ -54,6 +54,7 @@ class QuantizeStatic(CalibratedPass):
             observers=self._observers,
             cache=ctx.cache,
             progress=ctx.progress,
+            contrib=ctx.target.provider == "cpu" and ctx.target.dialect == "onnxruntime",
         )
         log: list[str] = []
         start = self._unmixed(self._start(scheme), builder, log)

@@ -17,6 +17,7 @@ from modelopt_cli.passes.base import Skip
 from modelopt_cli.passes.quantize.kinds import Candidate, candidate
 from modelopt_cli.passes.quantize.plan import Plan
 from modelopt_cli.passes.quantize.shapes import Shapes
+from modelopt_cli.passes.quantize.silu import SILU, in_silu
 from modelopt_cli.targets import costs
 from modelopt_cli.targets.schemes import Scheme
 
@@ -56,6 +57,8 @@ def choose_regions(graph: ir.Graph, scheme: Scheme, plan: Plan, shapes: Shapes) 
 def _refusal(what: Candidate, plan: Plan) -> str | None:
     if not plan.allows(what.node):
         return "the plan keeps it in float"
+    if SILU not in plan.ops and in_silu(what.node):
+        return "x * Sigmoid(x) is one operator in float, and two in integers"
     if what.kind == "multiply" and what.macs < plan.min_macs:
         return "it multiplies too little to pay for quantizing around it"
     if _has_few_channels(what, plan.min_channels):

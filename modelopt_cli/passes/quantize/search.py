@@ -18,6 +18,7 @@ from modelopt_cli.passes.quantize.group_times import group_times
 from modelopt_cli.passes.quantize.groups import static_groups
 from modelopt_cli.passes.quantize.output_error import OutputJudge
 from modelopt_cli.passes.quantize.plan import Plan, label
+from modelopt_cli.passes.quantize.silu import SILU
 from modelopt_cli.profiling.statistics import LatencyComparison
 from modelopt_cli.profiling.timing import compare_latency
 
@@ -25,7 +26,7 @@ SLOWER = 1.02  # against float the doubt goes the other way: what was not seen t
 CLEARLY = 0.99  # the whole interval of the ratio has to be below this
 FEWEST_MACS = 10_000  # the other threshold that is tried: overheads differ between runtimes and machines
 GATE_S = 3.0
-VARIANT_S = 1.0
+VARIANT_S = 1.5
 LOSS = 0.1  # share of its float time that a group has to lose, for profiles are short
 CLEAR_DB = 1.0  # clipping has to gain this much on calibration samples: on unseen ones it gains less
 AUTO_OBSERVERS: tuple[ObserverName, ...] = ("minmax", "mse")
@@ -87,28 +88,33 @@ def _try_variants(found: Search, builder: Builder, deadline: float) -> None:
         return
     variants = variants[:affordable]
     timed = [_against(found.built, builder.build(plan), builder) for _, plan in variants]
-    better = [(label, plan) for (label, plan), t in zip(variants, timed, strict=True) if t.ratio_high < CLEARLY]
     found.log += [_line(label, t) for (label, _), t in zip(variants, timed, strict=True)]
+    better = [(t.ratio, name, plan) for (name, plan), t in zip(variants, timed, strict=True) if t.ratio_high < CLEARLY]
     if better:
-        _adopt(found, builder, better)
+        _adopt(found, builder, sorted(better, key=lambda each: each[0]))
 
 
-def _adopt(found: Search, builder: Builder, better: list[tuple[str, Plan]]) -> None:
-    """All clear improvements together, when together they are an improvement too; otherwise the table's plan."""
-    together = found.plan
-    for _, plan in better:
-        ops = (together.ops - (found.plan.ops - plan.ops)) | (plan.ops - found.plan.ops)
-        together = replace(together.in_float(plan.float_nodes), ops=ops)
-        together = replace(
-            together,
-            min_macs=min(together.min_macs, plan.min_macs),
-            min_channels=min(together.min_channels, plan.min_channels),
-        )
-    candidate = builder.build(together)
-    timed = _against(found.built, candidate, builder)
-    found.log.append(_line("together: " + ", ".join(label for label, _ in better), timed))
-    if timed.ratio_high < CLEARLY:
-        found.built, found.plan = candidate, together
+def _adopt(found: Search, builder: Builder, better: list[tuple[float, str, Plan]]) -> None:
+    """All clear improvements together, when together they are one too; otherwise the best of them alone."""
+    chosen = better[0][2]
+    if len(better) > 1:
+        together = found.plan
+        for _, _, plan in better:
+            together = _joined(together, found.plan, plan)
+        timed = _against(found.built, builder.build(together), builder)
+        found.log.append(_line("together: " + ", ".join(name for _, name, _ in better), timed))
+        chosen = together if timed.ratio_high < CLEARLY and timed.ratio < better[0][0] else chosen
+    found.built, found.plan = builder.build(chosen), chosen
+
+
+def _joined(together: Plan, start: Plan, plan: Plan) -> Plan:
+    """A plan with what another one changed besides."""
+    return replace(
+        together.in_float(plan.float_nodes),
+        ops=(together.ops - (start.ops - plan.ops)) | (plan.ops - start.ops),
+        min_macs=min(together.min_macs, plan.min_macs),
+        min_channels=min(together.min_channels, plan.min_channels),
+    )
 
 
 def _against(current: Built, other: Built, builder: Builder) -> LatencyComparison:
@@ -186,7 +192,7 @@ def _variants(found: Search, builder: Builder) -> list[tuple[str, Plan]]:
         if what.kind not in ("multiply", *_FREE):
             size = math.prod(builder.shapes.get(str(what.head.name), (1,)))
             work[what.node.op_type] = work.get(what.node.op_type, 0) + size
-    present = {node.op_type for node in found.built.model.graph}
+    present = {node.op_type for node in found.built.model.graph} | ({SILU} if builder.has_silu else set())
     extra = sorted((builder.scheme.integer_ops - found.plan.ops) & present)
     variants = [(f"{op} as integer", found.plan.with_ops(op)) for op in extra]
     variants += [(f"{op} in float", found.plan.without(op)) for op in sorted(work, key=lambda op: (-work[op], op))]

@@ -47,7 +47,7 @@ class RecogniseNorm(Rule[Found]):
     roots = frozenset({"Div", "Mul"})
 
     def match(self, node: ir.Node, graph: Editor) -> Found | None:
-        for centred, deviation in _quotients(node):
+        for centred, deviation in quotients(node):
             found = _normalised(node, centred, deviation)
             if found is not None:
                 return _with_affine(found)
@@ -73,7 +73,7 @@ class RecogniseNorm(Rule[Found]):
         graph.replace(out, graph.add(found.op_type, inputs, like=out, before=found.last, attributes=attributes))
 
 
-def _quotients(node: ir.Node) -> list[tuple[ir.Value, ir.Node]]:
+def quotients(node: ir.Node) -> list[tuple[ir.Value, ir.Node]]:
     """``a`` and the node of the root that it is divided by: ``a / Sqrt(v)``, ``a * (1 / Sqrt(v))``."""
     a, b = node.inputs[0], node.inputs[1]
     if a is None or b is None:
@@ -111,7 +111,7 @@ def _normalised(node: ir.Node, centred: ir.Value, root: ir.Node) -> Found | None
             continue
         square = only_made_for(reduced.inputs[0], reduced, "Pow", "Mul")
         sizes = _last_axes(reduced, centred)
-        if square is None or sizes is None or not _is_square(square, centred):
+        if square is None or sizes is None or not is_square(square, centred):
             continue
         nodes = (node, root, add, reduced, square)
         subtract = made_by(centred, "Sub")
@@ -121,7 +121,7 @@ def _normalised(node: ir.Node, centred: ir.Value, root: ir.Node) -> Found | None
     return None
 
 
-def _is_square(node: ir.Node, value: ir.Value) -> bool:
+def is_square(node: ir.Node, value: ir.Value) -> bool:
     if node.inputs[0] is not value:
         return False
     return node.inputs[1] is value if node.op_type == "Mul" else edit.scalar(node.inputs[1]) == 2.0

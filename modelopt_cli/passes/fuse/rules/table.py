@@ -41,6 +41,8 @@ from modelopt_cli.passes.fuse.rules.pool_first import PoolFirst
 from modelopt_cli.passes.fuse.rules.recognise_gelu import RecogniseGelu
 from modelopt_cli.passes.fuse.rules.recognise_hard_sigmoid import RecogniseHardSigmoid
 from modelopt_cli.passes.fuse.rules.recognise_hard_swish import RecogniseHardSwish
+from modelopt_cli.passes.fuse.rules.recognise_instance_norm import RecogniseInstanceNorm
+from modelopt_cli.passes.fuse.rules.recognise_l2 import RecogniseL2
 from modelopt_cli.passes.fuse.rules.recognise_leaky_relu import RecogniseLeakyRelu
 from modelopt_cli.passes.fuse.rules.recognise_mish import RecogniseMish
 from modelopt_cli.passes.fuse.rules.recognise_norm import RecogniseNorm
@@ -64,7 +66,15 @@ SIMPLIFY: Table = (
 # Activations are recognised while their constants are still where the exporter put them; then the arithmetic moves.
 FUSE: Table = (
     (
-        *(RecogniseGelu(), RecogniseNorm(), RecogniseMish(), RecogniseHardSigmoid(), RecogniseHardSwish()),
+        *(
+            RecogniseGelu(),
+            RecogniseInstanceNorm(),
+            RecogniseNorm(),
+            RecogniseL2(),
+            RecogniseMish(),
+            RecogniseHardSigmoid(),
+            RecogniseHardSwish(),
+        ),
         *(RecogniseLeakyRelu(), RecogniseSigmoid(), RecogniseSoftplus(), RecogniseSoftsign()),
         *(RecogniseRotary(), GroupQueries(), RecogniseClip(), MergeClips()),
     ),

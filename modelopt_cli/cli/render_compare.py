@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import PurePath
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from modelopt_cli.cli.render_evaluate import accuracy_lines, agreement_table
-from modelopt_cli.cli.tables import plain_table
+from modelopt_cli.cli.tables import plain_table, short_names
 from modelopt_cli.format import (
     format_bytes,
     format_count,
@@ -22,6 +21,7 @@ from modelopt_cli.format import (
 from modelopt_cli.report.comparison import CompareReport, Divergence
 from modelopt_cli.report.diff import Change, Figure, ReportDiff
 from modelopt_cli.report.merge import MergedRow
+from modelopt_cli.report.profile import Ratio
 
 LAYERS_SHOWN = 5
 
@@ -93,14 +93,27 @@ def diff_lines(diff: ReportDiff, limit: float | None) -> Iterator[RenderableType
 
 
 def merged_table(rows: Sequence[MergedRow]) -> RenderableType:
-    """One row for each model on each machine and provider."""
-    table = plain_table("machine", "model", "on", "median", "p99", "share [95 %]", right=[3, 4, 5])
-    for row in rows:
-        share = "" if row.ratio is None else f"{row.ratio.value:.2f} [{row.ratio.low:.2f}, {row.ratio.high:.2f}]"
-        place = row.provider + (f", {row.shape}" if row.shape else "")
-        times = format_ms(row.latency.median_ms), format_ms(row.latency.p99_ms)
-        table.add_row(row.machine, PurePath(row.model).name, place, *times, share)
+    """One row for each model on each machine and provider; what would be the same in every row has no column."""
+    labels = list(dict.fromkeys(row.model for row in rows))
+    names = dict(zip(labels, short_names(labels), strict=True))
+    facts = {
+        "machine": [row.machine for row in rows],
+        "model": [names[row.model] for row in rows],
+        "on": [row.provider for row in rows],
+        "fed": [row.shape for row in rows],
+        "median": [format_ms(row.latency.median_ms) for row in rows],
+        "p99": [format_ms(row.latency.p99_ms) for row in rows],
+        "share [95 %]": ["" if row.ratio is None else _interval(row.ratio) for row in rows],
+    }
+    told = {head: cells for head, cells in facts.items() if head in ("model", "median", "p99") or len(set(cells)) > 1}
+    table = plain_table(*told, right=[n for n, head in enumerate(told) if head in ("median", "p99", "share [95 %]")])
+    for cells in zip(*told.values(), strict=True):
+        table.add_row(*cells)
     return table
+
+
+def _interval(ratio: Ratio) -> str:
+    return f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
 
 
 def _value(figure: Figure) -> str:

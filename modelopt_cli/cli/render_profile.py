@@ -11,6 +11,7 @@ from modelopt_cli.cli.plots import Bar
 from modelopt_cli.cli.tables import plain_table, short_names
 from modelopt_cli.format import format_bytes, format_ms, format_percent, format_speed
 from modelopt_cli.profiling.placement import Placement
+from modelopt_cli.profiling.throughput import Throughput
 from modelopt_cli.report.profile import PerOp, ProfileEntry, ProfileReport, Ratio
 
 NODES_SHOWN = 10
@@ -82,16 +83,22 @@ def _single(report: ProfileReport, entry: ProfileEntry) -> Iterator[RenderableTy
     if entry.bound is not None:
         table.add_row("median without copies", format_ms(entry.bound.median_ms))
     for each in entry.throughput:
-        energy = "" if each.joules_per_run is None else f", {each.joules_per_run * 1e3:.3g} mJ a run"
-        text = f"{each.runs_per_s:.4g} runs/s, {each.cpu_use:.2f} processors{energy}"
+        text = f"{each.runs_per_s:.4g} runs/s, {each.cpu_use:.2f} processors{_energy(each)}"
         table.add_row(f"{each.streams} stream{'s' if each.streams > 1 else ''}", text)
     if footprint is not None:
         table.add_row("memory, peak", format_bytes(footprint.session_bytes))
         if footprint.steady_bytes is not None:
             table.add_row("memory, steady", format_bytes(footprint.steady_bytes))
+        if footprint.device_bytes is not None:
+            table.add_row("memory on the device", format_bytes(footprint.device_bytes))
         table.add_row("load", format_ms(footprint.load_ms))
         table.add_row("first run", format_ms(footprint.first_run_ms))
     yield table
+
+
+def _energy(found: Throughput) -> str:
+    drawn = (("", found.joules_per_run), (" on the device", found.device_joules_per_run))
+    return "".join(f", {joules * 1e3:.3g} mJ a run{where}" for where, joules in drawn if joules is not None)
 
 
 def _pair(report: ProfileReport, before: ProfileEntry, after: ProfileEntry) -> Iterator[RenderableType]:
@@ -114,6 +121,9 @@ def _pair(report: ProfileReport, before: ProfileEntry, after: ProfileEntry) -> I
     if before.footprint is not None and after.footprint is not None:
         peaks = before.footprint.session_bytes, after.footprint.session_bytes
         table.add_row("memory, peak", *map(format_bytes, peaks), _share(*peaks))
+        if before.footprint.device_bytes is not None and after.footprint.device_bytes is not None:
+            held = before.footprint.device_bytes, after.footprint.device_bytes
+            table.add_row("memory on the device", *map(format_bytes, held), _share(*held))
         loads = before.footprint.load_ms, after.footprint.load_ms
         table.add_row("load", *map(format_ms, loads), _share(*loads))
         firsts = before.footprint.first_run_ms, after.footprint.first_run_ms

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from modelopt_cli.errors import ModelError
+from modelopt_cli.profiling.nvml import device_bytes, runs_on_nvidia
 from modelopt_cli.profiling.session import Model, loadable, open_session, run, runtime
 
 TIMED_RUNS = 3
@@ -31,6 +32,8 @@ class Footprint:
         session_bytes: That less what the process had before the session: the model's own share.
         steady_bytes: Resident memory after the runs, less what the process had before the session; None where the
             system does not tell.
+        device_bytes: What the memory in use on NVIDIA devices grew by, the driver's context included; the runtime's
+            arena keeps what it had at its peak. None on other providers and without the extra ``gpu``.
     """
 
     load_ms: float
@@ -38,6 +41,7 @@ class Footprint:
     peak_bytes: int
     session_bytes: int
     steady_bytes: int | None = None
+    device_bytes: int | None = None
 
 
 def measure_footprint(
@@ -127,6 +131,7 @@ def _measure_here(
     runtime()  # its libraries are not the model's
     with np.load(inputs) as arrays:
         feeds = {name: _fed(arrays[f"i{n}"]) for n, name in enumerate(names)}
+    on_device = device_bytes() if runs_on_nvidia(provider) else None
     before, start = peak_resident_bytes(), time.perf_counter()
     session = open_session(Path(path), provider=provider, threads=threads, config=config)
     loaded = time.perf_counter()
@@ -136,7 +141,8 @@ def _measure_here(
         run(session, feeds)
     peak, steady = peak_resident_bytes(), _status("VmRSS")
     own = None if steady is None else max(steady - before, 0)
-    return Footprint((loaded - start) * 1e3, (first - loaded) * 1e3, peak, peak - before, own)
+    grown = None if on_device is None else max((device_bytes() or 0) - on_device, 0)
+    return Footprint((loaded - start) * 1e3, (first - loaded) * 1e3, peak, peak - before, own, grown)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from modelopt_cli.errors import UsageError
 from modelopt_cli.profiling.conditions import between, snapshot
+from modelopt_cli.profiling.nvml import device_joules, runs_on_nvidia
 from modelopt_cli.profiling.session import Model, Session, loadable, run
 from modelopt_cli.profiling.timing import Setting
 from modelopt_cli.profiling.track import Feeds
@@ -22,12 +23,14 @@ class Throughput:
         runs_per_s: Runs that were finished in a second, all streams together.
         cpu_use: Processors that the process kept busy, on average.
         joules_per_run: Energy of the whole processor package for each run; None where it is not readable.
+        device_joules_per_run: Energy of NVIDIA devices for each run; None on other providers, and where nobody counts.
     """
 
     streams: int
     runs_per_s: float
     cpu_use: float
     joules_per_run: float | None
+    device_joules_per_run: float | None = None
 
 
 def measure_throughput(
@@ -50,17 +53,22 @@ def measure_throughput(
     if streams < 1 or seconds <= 0:
         raise UsageError(f"cannot measure {streams} streams for {seconds:g} s", where="--streams")
     with loadable(model) as source:
-        session = (setting or Setting()).open(source)
+        setting = setting or Setting()
+        session = setting.open(source)
+        on_device = runs_on_nvidia(setting.provider)
         run(session, feeds)
         with ThreadPoolExecutor(streams) as pool:
+            drawn = device_joules() if on_device else None
             before = snapshot()
             end = before.seconds + seconds
             counts = list(pool.map(lambda _: _run_until(session, feeds, end), range(streams)))
             after = snapshot()
+            drawn = None if drawn is None else (device_joules() or drawn) - drawn
     done = sum(counts)
     found = between(before, after)
     per_run = None if found.joules is None else found.joules / done
-    return Throughput(streams, done / (after.seconds - before.seconds), found.cpu_use, per_run)
+    on_device_per_run = None if drawn is None else drawn / done
+    return Throughput(streams, done / (after.seconds - before.seconds), found.cpu_use, per_run, on_device_per_run)
 
 
 def _run_until(session: Session, feeds: Feeds, end: float) -> int:

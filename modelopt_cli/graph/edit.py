@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 _NAMES = "modelopt.names"
+_ARRAY = "modelopt.array"
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
@@ -23,8 +24,13 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
         # get_const_tensor would rename the tensor, which the source model shares: its bytes would change
         attribute = node.attributes["value"]
         return None if attribute.is_ref() else attribute.as_tensor().numpy()
-    tensor = ir.convenience.get_const_tensor(value)
-    return None if tensor is None else tensor.numpy()
+    tensor = value.const_value if value.const_value is not None else ir.convenience.get_const_tensor(value)
+    if not isinstance(tensor, ir.serde.TensorProtoTensor):
+        return None if tensor is None else tensor.numpy()
+    array: np.ndarray | None = tensor.meta.get(_ARRAY)
+    if array is None:  # it would be decoded again each time it is asked for; as a view of the file's bytes it is small
+        array = tensor.meta[_ARRAY] = tensor.numpy()
+    return array
 
 
 def scalar(value: ir.Value | None) -> float | None:

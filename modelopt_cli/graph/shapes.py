@@ -39,6 +39,17 @@ def infer_shapes(model: ir.Model) -> bool:
     return any(named)
 
 
+def knows_all_shapes(model: ir.Model) -> bool:
+    """Whether every value that a node computes has a type and a shape without unknown dimensions."""
+    return all(
+        value.type is not None and (dims := dimensions(value)) is not None and None not in dims
+        for graph in model.graphs()
+        for node in graph
+        for value in node.outputs
+        if value.name
+    )
+
+
 def _light_proto(model: ir.Model) -> onnx.ModelProto:
     """As `without_weights`, serialized, and without a clone: the weights are taken out for a moment."""
     graph = model.graph

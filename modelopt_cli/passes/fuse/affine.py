@@ -77,9 +77,12 @@ def keeps_shape(array: np.ndarray, value: ir.Value) -> bool:
 
 def as_float(array: np.ndarray | None) -> np.ndarray | None:
     """float64 of a float array (of 16 to 64 bits, bfloat16 too); None of anything else."""
-    if array is None or not (array.dtype.kind == "f" or array.dtype.name == "bfloat16"):
-        return None
-    return array.astype(np.float64)
+    return array.astype(np.float64) if array is not None and is_float(array) else None
+
+
+def is_float(array: np.ndarray) -> bool:
+    """Whether these are floats of 16 to 64 bits, bfloat16 too."""
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
 
 
 def rounded(array: np.ndarray, dtype: np.dtype) -> np.ndarray | None:

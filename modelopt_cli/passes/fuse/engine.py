@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -206,7 +206,7 @@ def apply_rules(model: ir.Model, stages: Sequence[Sequence[AnyRule]]) -> Outcome
     opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
     for graph in list(model.graphs()):
         editor = Editor(graph, opset)
-        queues = [(_by_root(rules), _Worklist(graph)) for rules in stages]
+        queues = [(table, _Worklist(graph, table)) for table in map(_by_root, stages) if table]
         edits, limit = 0, MAX_EDITS_PER_NODE * max(len(graph), 1)
         while edits < limit and any(waiting for _, waiting in queues):
             for table, waiting in queues:
@@ -229,8 +229,8 @@ def _by_root(rules: Iterable[AnyRule]) -> dict[str, list[AnyRule]]:
 
 
 def _apply_first(node: ir.Node, table: Mapping[str, Sequence[AnyRule]], editor: Editor, outcome: Outcome) -> bool:
-    rules = table.get(node.op_type)
-    if not rules or node.graph is not editor.graph or node.domain not in ("", "ai.onnx") or editor.is_protected(node):
+    rules = table[node.op_type]
+    if node.graph is not editor.graph or node.domain not in ("", "ai.onnx") or editor.is_protected(node):
         return False
     label = node.name or (node.outputs[0].name if node.outputs else "") or node.op_type
     for rule in rules:
@@ -249,9 +249,10 @@ def _apply_first(node: ir.Node, table: Mapping[str, Sequence[AnyRule]], editor: 
 
 
 class _Worklist:
-    """Nodes still to look at, each at most once."""
+    """Nodes still to look at, each at most once, and only those of which some rule may be the root."""
 
-    def __init__(self, nodes: Iterable[ir.Node]) -> None:
+    def __init__(self, nodes: Iterable[ir.Node], roots: Container[str]) -> None:
+        self._roots = roots
         self._queue: deque[ir.Node] = deque()
         self._waiting: set[ir.Node] = set()
         self.extend(nodes)
@@ -261,7 +262,7 @@ class _Worklist:
 
     def extend(self, nodes: Iterable[ir.Node]) -> None:
         for node in nodes:
-            if node not in self._waiting:
+            if node.op_type in self._roots and node not in self._waiting:
                 self._waiting.add(node)
                 self._queue.append(node)
 

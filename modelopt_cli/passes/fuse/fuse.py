@@ -10,7 +10,7 @@ import onnx_ir as ir
 from modelopt_cli.errors import ModelError
 from modelopt_cli.graph.edit import forget_names
 from modelopt_cli.graph.opset import raise_opset
-from modelopt_cli.graph.shapes import infer_shapes
+from modelopt_cli.graph.shapes import infer_shapes, knows_all_shapes
 from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.fuse.engine import Outcome, apply_rules
 from modelopt_cli.passes.fuse.rules.fuse_attention import MICROSOFT
@@ -58,7 +58,8 @@ def _apply_until_stable(model: ir.Model, table: Table, max_opset: int | None) ->
         raised = _raise_for(model, outcome.wishes, max_opset, failed)
         if not outcome.applied and not raised:
             return Outcome(applied, set(), outcome.refused)
-        infer_shapes(model)
+        if not knows_all_shapes(model):
+            infer_shapes(model)
 
 
 def _finish(model: ir.Model, table: Table, outcome: Outcome) -> Outcome:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.graph import edit
-from modelopt_cli.passes.fuse.affine import as_float, rounded
+from modelopt_cli.passes.fuse.affine import as_float, is_float, rounded
 from modelopt_cli.passes.fuse.engine import Editor
 
 LINEAR_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -20,7 +21,7 @@ class Linear:
 
     Attributes:
         node: The node; its data input is input 0.
-        weight: float64 [groups, outputs per group, inputs per group, taps].
+        stored: The weights in their own type, [groups, outputs per group, inputs per group, taps].
         bias: float64 [outputs], or None when it has none.
         gain: What the node multiplies the product with (Gemm's alpha).
         rank: Rank of data and output.
@@ -28,21 +29,31 @@ class Linear:
     """
 
     node: ir.Node
-    weight: np.ndarray
+    stored: np.ndarray
     bias: np.ndarray | None
     gain: float
     rank: int
     axis: int
 
+    @cached_property
+    def weight(self) -> np.ndarray:
+        """The weights in float64; made when asked, because most questions end at the shape."""
+        return self.stored.astype(np.float64)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Groups, outputs per group, inputs per group, taps."""
+        return self.stored.shape
+
     @property
     def outputs(self) -> int:
         """Output channels of all groups."""
-        return int(self.weight.shape[0] * self.weight.shape[1])
+        return int(self.shape[0] * self.shape[1])
 
     @property
     def inputs(self) -> int:
         """Input channels of all groups."""
-        return int(self.weight.shape[0] * self.weight.shape[2])
+        return int(self.shape[0] * self.shape[2])
 
     @property
     def takes_bias(self) -> bool:
@@ -51,20 +62,20 @@ class Linear:
 
     def scaled_output(self, scale: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weight and bias of ``(W x + b) * scale + offset``; both vectors are [outputs]."""
-        groups, outputs = self.weight.shape[:2]
+        groups, outputs = self.shape[:2]
         weight: np.ndarray = self.weight * scale.reshape(groups, outputs, 1, 1)
         bias = offset if self.bias is None else self.bias * scale + offset
         return weight, bias
 
     def scaled_input(self, scale: np.ndarray) -> np.ndarray:
         """Weight of ``W (x * scale) + b``; ``scale`` is [inputs]."""
-        groups, _, inputs, _ = self.weight.shape
+        groups, _, inputs, _ = self.shape
         weight: np.ndarray = self.weight * scale.reshape(groups, 1, inputs, 1)
         return weight
 
     def offset_input(self, offset: np.ndarray) -> np.ndarray:
         """Bias of ``W (x + offset) + b`` away from any padding; ``offset`` is [inputs]."""
-        groups, _, inputs, _ = self.weight.shape
+        groups, _, inputs, _ = self.shape
         added: np.ndarray = (self.weight.sum(axis=3) * offset.reshape(groups, 1, inputs)).sum(axis=2).reshape(-1)
         added = self.gain * added
         return added if self.bias is None else self.bias + added
@@ -84,8 +95,8 @@ def read_linear(node: ir.Node | None) -> Linear | None:
     """The canonical form of a node, or None when its weights are computed or of another layout."""
     if node is None or node.domain not in ("", "ai.onnx") or node.op_type not in LINEAR_OPS:
         return None
-    weight = as_float(edit.constant(node.inputs[1]))
-    if weight is None or edit.constant(node.inputs[0]) is not None:
+    weight = edit.constant(node.inputs[1])
+    if weight is None or not is_float(weight) or edit.constant(node.inputs[0]) is not None:
         return None
     if node.op_type in ("Conv", "ConvTranspose"):
         return _convolution(node, weight)

@@ -14,6 +14,7 @@ from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.fuse.duplicates import merge_duplicates
 from modelopt_cli.passes.fuse.engine import Outcome, apply_rules
 from modelopt_cli.passes.fuse.folding import fold_constants
+from modelopt_cli.passes.fuse.lifting import lift_constants
 from modelopt_cli.passes.fuse.rules.table import SIMPLIFY, Table
 from modelopt_cli.passes.fuse.selection import RulePass, count_nodes
 
@@ -69,23 +70,10 @@ def _normalise(model: ir.Model) -> None:
     if model.functions:
         common.InlinePass()(model)
         _drop_functions(model)
-    _own_constants(model)
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    lift_constants(model)
     if model.ir_version < FIRST_IR_VERSION_WITH_FREE_INITIALIZERS:
         common.RemoveInitializersFromInputsPass()(model)  # there the format forced them to be inputs
         model.ir_version = FIRST_IR_VERSION_WITH_FREE_INITIALIZERS
-
-
-def _own_constants(model: ir.Model) -> None:
-    """Constant nodes with tensor objects of their own: serializing an initializer renames its tensor, and as a clone
-    shares tensors with the source, the source's Constant nodes would change.
-    """
-    for node in model.graph.all_nodes():
-        if node.op_type != "Constant" or "value" not in node.attributes or node.outputs[0].is_graph_output():
-            continue
-        tensor = node.attributes["value"].value  # as_tensor() would check it against the protocol, which takes long
-        if tensor.dtype != ir.DataType.STRING:
-            node.attributes["value"] = ir.AttrTensor("value", ir.Tensor(tensor.numpy(), tensor.dtype, name=tensor.name))
 
 
 def _drop_functions(model: ir.Model) -> None:

@@ -12,6 +12,8 @@ from modelopt_cli.graph.shapes import rank
 from modelopt_cli.passes.fuse.affine import AFFINE_OPS, Affine, as_float, channel_vector, read_affine, rounded
 from modelopt_cli.passes.fuse.engine import Editor, Rule
 
+NORM = "BatchNormalization"
+
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # gamma, beta, mean, variance, each [channels]
 
 
@@ -36,13 +38,16 @@ class MergeBatchNorm(Rule[Found]):
     roots = AFFINE_OPS
 
     def match(self, node: ir.Node, graph: Editor) -> Found | None:
+        sources = [value.producer() for value in node.inputs if value is not None]
+        if not any(each is not None and each.op_type == NORM for each in (node, *sources)):
+            return None
         second = read_affine(node)
         first = None if second is None else read_affine(second.source.producer())
         if first is None or second is None or edit.only_reader(second.source) is not node:
             return None
-        if first.node.op_type == "BatchNormalization":
+        if first.node.op_type == NORM:
             return Found(node, first.node, first.source, _behind(first.node, second))
-        if second.node.op_type == "BatchNormalization":
+        if second.node.op_type == NORM:
             return Found(node, second.node, first.source, _in_front(second.node, first))
         return None
 
@@ -58,9 +63,7 @@ class MergeBatchNorm(Rule[Found]):
         names = [value.name if value is not None else "norm" for value in found.norm.inputs[1:5]]
         weights = [graph.weight(part.astype(dtype), f"{name}") for part, name in zip(found.parts, names, strict=True)]
         attributes: dict[str, object] = {**found.norm.attributes}
-        result = graph.add(
-            "BatchNormalization", [found.source, *weights], like=out, before=found.last, attributes=attributes
-        )
+        result = graph.add(NORM, [found.source, *weights], like=out, before=found.last, attributes=attributes)
         graph.replace(out, result)
 
 

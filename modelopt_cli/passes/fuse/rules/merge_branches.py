@@ -75,7 +75,7 @@ def _convolution(node: ir.Node, main: Linear, kernel: tuple[int, ...], value: ir
     other = read_linear(only_made_for(value, node, "Conv"))
     if other is None or other.node.inputs[0] is not main.node.inputs[0] or other.outputs != main.outputs:
         return None
-    if _kernel(other.node) > kernel or other.weight.shape[:3] != main.weight.shape[:3]:
+    if _kernel(other.node) > kernel or other.shape[:3] != main.shape[:3]:
         return None  # the larger window is the main one; as operands come in both orders, one of them is
     bias = sum((part for part in (main.bias, other.bias) if part is not None), np.zeros(main.outputs))
     offset = _offset(main.node, other.node, kernel)
@@ -99,8 +99,8 @@ def _affine(node: ir.Node, main: Linear, kernel: tuple[int, ...], value: ir.Valu
     weight = None
     if middle is not None:
         weight = np.zeros_like(main.weight)
-        index = np.arange(main.weight.shape[1])
-        weight[:, index, index, middle] = scale.reshape(main.weight.shape[0], -1)
+        index = np.arange(main.shape[1])
+        weight[:, index, index, middle] = scale.reshape(main.shape[0], -1)
     return Found(node, main, kernel, weight, (0.0 if main.bias is None else main.bias) + offset)
 
 
@@ -136,7 +136,7 @@ def _middle(node: ir.Node, kernel: tuple[int, ...]) -> int | None:
 
 def _embedded(other: Linear, kernel: tuple[int, ...], offset: tuple[int, ...]) -> np.ndarray:
     """The other weight [groups, outputs, inputs, taps] in a window of the main one's size."""
-    shape = other.weight.shape[:3]
+    shape = other.shape[:3]
     large = np.zeros((*shape, *kernel))
     window = tuple(slice(o, o + size) for o, size in zip(offset, _kernel(other.node), strict=True))
     large[:, :, :, *window] = other.weight.reshape(*shape, *_kernel(other.node))

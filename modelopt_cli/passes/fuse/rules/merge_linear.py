@@ -43,9 +43,9 @@ class MergeLinear(Rule[Found]):
         if before is None or before.op_type != node.op_type or source is None or edit.only_reader(source) is not node:
             return None
         first, second = read_linear(before), read_linear(node)
-        if first is None or second is None or first.weight.shape[0] != 1 or second.weight.shape[0] != 1:
+        if first is None or second is None or first.shape[0] != 1 or second.shape[0] != 1:
             return None
-        if first.gain != 1.0 or second.gain != 1.0 or first.weight.shape[1] != second.weight.shape[2]:
+        if first.gain != 1.0 or second.gain != 1.0 or first.shape[1] != second.shape[2]:
             return None
         return Found(first, second) if _is_point(second) or _is_point(first) else None
 
@@ -53,9 +53,9 @@ class MergeLinear(Rule[Found]):
         first, second = found.first, found.second
         if not _is_point(second) and second.pads() and first.bias is not None and np.any(first.bias):
             return "the second one pads with zeros, which the bias of the first would not reach"
-        taps = max(first.weight.shape[3], second.weight.shape[3])
+        taps = max(first.shape[3], second.shape[3])
         merged = second.outputs * first.inputs * taps
-        if merged > first.weight.size + second.weight.size:
+        if merged > first.stored.size + second.stored.size:
             return "the merged weight would be larger than both"
         if merged * first.outputs > MAX_MACS:
             return "the product of the weights would take too long"
@@ -93,7 +93,7 @@ def _is_point(linear: Linear) -> bool:
     if linear.node.op_type == "Gemm":
         return True
     strides = linear.node.attributes.get_ints("strides", ())
-    return linear.weight.shape[3] == 1 and not linear.pads() and all(stride == 1 for stride in strides)
+    return linear.shape[3] == 1 and not linear.pads() and all(stride == 1 for stride in strides)
 
 
 def _merged(found: Found) -> tuple[np.ndarray, np.ndarray]:

@@ -89,7 +89,7 @@ def _is_pointwise(linear: Linear) -> bool:
     if linear.node.op_type == "MatMul":
         return True
     strides = linear.node.attributes.get_ints("strides", ())
-    return linear.weight.shape[3] == 1 and not linear.pads() and all(stride == 1 for stride in strides)
+    return linear.shape[3] == 1 and not linear.pads() and all(stride == 1 for stride in strides)
 
 
 def _bias(found: Found) -> np.ndarray | None:
@@ -112,7 +112,7 @@ def _check_axes(found: Found, graph: Editor) -> str | None:
     if linear.node.op_type == "Conv":
         if not reduced <= set(range(2, linear.rank)):
             return "it joins outputs of the product, or images"
-        as_matrix = linear.weight.shape[0] == 1 and len(reduced) == linear.rank - 2
+        as_matrix = linear.shape[0] == 1 and len(reduced) == linear.rank - 2
         return None if as_matrix or _keeps_axes(pool) else "it drops axes that the convolution needs"
     if linear.axis in reduced:
         return "it joins outputs of the product, or images"

@@ -123,6 +123,13 @@ def remove_dead(graph: ir.Graph, nodes: Sequence[ir.Node]) -> None:
         pending.extend(producers)
 
 
+def drop_unread_weights(graph: ir.Graph) -> None:
+    """Remove initializers of one graph that nothing reads any more."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            del graph.initializers[name]
+
+
 def release(node: ir.Node) -> list[ir.Value]:
     """Let the branches of a removed node read nothing of the graph around them any more; what they read."""
     read: dict[ir.Value, None] = {}

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from modelopt_cli.graph import diff
-from modelopt_cli.graph.edit import all_nodes, forget_names
+from modelopt_cli.graph.edit import all_nodes, drop_unread_weights, forget_names
 from modelopt_cli.graph.shapes import infer_shapes
 from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.fuse.duplicates import merge_duplicates
@@ -101,5 +101,7 @@ def _round(model: ir.Model, table: Table) -> tuple[Outcome, bool]:
     nodes = count_nodes(list(model.graphs()))
     common.CommonSubexpressionEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
+    for graph in model.graphs():  # that pass leaves those of branches
+        drop_unread_weights(graph)
     fewer = count_nodes(list(model.graphs())) < nodes
     return outcome, bool(named or folded or outcome.applied or merged or fewer)

@@ -12,7 +12,7 @@ from modelopt_cli.cache import Cache
 from modelopt_cli.calibration.collector import collect_range_choices
 from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions, Range
 from modelopt_cli.data.dataset import Dataset, Sample
-from modelopt_cli.graph.edit import forget_names
+from modelopt_cli.graph.edit import drop_unread_weights, forget_names
 from modelopt_cli.graph.residual import residuals_to_add, residuals_to_sum
 from modelopt_cli.passes.base import PassResult
 from modelopt_cli.passes.quantize.grids import assign_grids, calibrated_values, tensors_to_calibrate
@@ -266,10 +266,3 @@ class Builder:
 
 def _magnitude(found: Range) -> float:
     return max(abs(found.low), abs(found.high), SMALLEST_SCALE)
-
-
-def drop_unread_weights(graph: ir.Graph) -> None:
-    """Remove initializers that nothing reads any more."""
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
-            del graph.initializers[name]

@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 import onnx_ir as ir
 
 from modelopt_cli.data.dataset import Dataset, Sample
-from modelopt_cli.graph.edit import forget_names
+from modelopt_cli.graph.edit import drop_unread_weights, forget_names
 from modelopt_cli.passes.base import PassContext, PassResult, Skip
-from modelopt_cli.passes.quantize.builder import Builder, Built, drop_unread_weights
+from modelopt_cli.passes.quantize.builder import Builder, Built
 from modelopt_cli.passes.quantize.calibrated import CalibratedPass, is_this_machine
 from modelopt_cli.passes.quantize.groups import all_groups
 from modelopt_cli.passes.quantize.output_error import OutputJudge

@@ -8,9 +8,8 @@ import onnx_ir as ir
 from pydantic import Field
 
 from modelopt_cli.errors import UsageError
-from modelopt_cli.graph.edit import forget_names
+from modelopt_cli.graph.edit import drop_unread_weights, forget_names
 from modelopt_cli.passes.base import PassContext, PassResult
-from modelopt_cli.passes.quantize.builder import drop_unread_weights
 from modelopt_cli.passes.quantize.lowbit.choice import LowBitPass
 from modelopt_cli.passes.quantize.lowbit.fit import TableName
 from modelopt_cli.passes.quantize.lowbit.rounding import Grid
@@ -49,7 +48,8 @@ class Codebook(LowBitPass):
         slots = self.slots(model)
         bits = self.choose_bits(model, slots, ctx)
         done = store_float(model, {slot: self.grid_of(slot, bits[slot]) for slot in slots}, ctx)
-        drop_unread_weights(model.graph)
+        for graph in model.graphs():
+            drop_unread_weights(graph)
         return result_of(model, done, bits)
 
     def block_of(self, slot: Slot, bits: int) -> int:

@@ -7,9 +7,16 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import onnx_ir as ir
 
-from modelopt_cli.graph.edit import add_node, add_weight, constant, fresh_name, remove_dead, replace_output
+from modelopt_cli.graph.edit import (
+    add_node,
+    add_weight,
+    constant,
+    drop_unread_weights,
+    fresh_name,
+    remove_dead,
+    replace_output,
+)
 from modelopt_cli.passes.base import Skip
-from modelopt_cli.passes.quantize.builder import drop_unread_weights
 from modelopt_cli.passes.quantize.lowbit.half_format import HalfFormat
 from modelopt_cli.passes.quantize.lowbit.half_ranges import HalfTypes
 from modelopt_cli.passes.quantize.lowbit.slots import is_lookup

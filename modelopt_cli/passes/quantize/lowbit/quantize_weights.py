@@ -8,10 +8,9 @@ import onnx_ir as ir
 from pydantic import Field
 
 from modelopt_cli.errors import UsageError
-from modelopt_cli.graph.edit import forget_names
+from modelopt_cli.graph.edit import drop_unread_weights, forget_names
 from modelopt_cli.graph.opset import raise_opset
 from modelopt_cli.passes.base import PassContext, PassResult
-from modelopt_cli.passes.quantize.builder import drop_unread_weights
 from modelopt_cli.passes.quantize.dynamic_matmul import DynamicOptions
 from modelopt_cli.passes.quantize.lowbit.choice import LowBitPass
 from modelopt_cli.passes.quantize.lowbit.forms import DQ_OPSET, FLOAT32, INT8, Form, form_block, single_rows, takes
@@ -84,7 +83,8 @@ class QuantizeWeights(LowBitPass):
         accuracy = FLOAT32 if self.compute == "float" else INT8
         done = store_float(model, floats, ctx, forms, accuracy=accuracy)
         done.add(store_integer(model, products, ctx, DynamicOptions(reduce_range=_is_reduced(ctx.target))))
-        drop_unread_weights(model.graph)
+        for graph in model.graphs():
+            drop_unread_weights(graph)
         return result_of(model, done, bits)
 
     def block_of(self, slot: Slot, bits: int) -> int:

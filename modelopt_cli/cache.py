@@ -138,7 +138,11 @@ def open_cache() -> Cache:
         UsageError: The cap is not a size.
     """
     cap = os.environ.get(SIZE_VARIABLE)
-    return Cache(_folder(), DEFAULT_BYTES if cap is None else parse_size(cap))
+    size = DEFAULT_BYTES if cap is None else parse_size(cap)
+    try:
+        return Cache(_folder(), size)
+    except RuntimeError:  # a user of a container that has no home
+        return Cache(Path(os.devnull), 0)
 
 
 def parse_size(text: str) -> int:

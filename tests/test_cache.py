@@ -91,3 +91,16 @@ def test_a_cap_of_0_switches_it_off(tmp_path: Path) -> None:
 def test_keys_tell_where_a_part_ends() -> None:
     assert key_of("ab", "c") != key_of("a", "bc")
     assert key_of("ab", b"c") == key_of(b"ab", "c")
+
+
+def test_a_user_without_a_home_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MODELOPT_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert open_cache().get("kind", "a") is None
+    assert open_cache().usage() == []
+    assert not open_cache().put("kind", "a", b"x")

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from modelopt_cli.errors import ModelError, OutputError, UsageError
 from modelopt_cli.format import format_bytes
+from modelopt_cli.graph.external import save_beside
 from modelopt_cli.graph.normalize import normalize
 
 MAX_PROTOBUF_BYTES = 2**31 - 1  # a protobuf message cannot be larger, by its format
@@ -119,7 +120,7 @@ def model_bytes(model: ir.Model) -> bytes:
 def save_model(model: ir.Model, path: Path) -> int:
     """Write ``model`` to ``path``: either the whole new file is there, or the old one is untouched.
 
-    Weights above `EXTERNAL_DATA_ABOVE_BYTES` go to ``<name>.data`` beside it.
+    Weights above `EXTERNAL_DATA_ABOVE_BYTES` go to ``<name>.<digest>.data`` beside it; see `save_beside`.
 
     Returns:
         Bytes written, external data included.
@@ -129,7 +130,10 @@ def save_model(model: ir.Model, path: Path) -> int:
     """
     if weight_bytes(model) <= EXTERNAL_DATA_ABOVE_BYTES:
         return write_atomically(path, model_bytes(model))
-    return _save_with_external_data(model, path)
+    try:
+        return save_beside(model, path)
+    except OSError as error:
+        raise _output_error(path, error) from error
 
 
 def write_atomically(path: Path, content: bytes) -> int:
@@ -341,23 +345,6 @@ def _drop_repeats(graph: onnx.GraphProto) -> None:
     if len(kept) < len(graph.value_info):
         del graph.value_info[:]
         graph.value_info.extend(kept)
-
-
-def _save_with_external_data(model: ir.Model, path: Path) -> int:
-    # The weights are renamed into place before the model that names them, so a reader never meets a model whose data
-    # is not there.
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            staged = Path(folder) / path.name
-            data_name = f"{path.name}.data"
-            ir.save(model, staged, external_data=data_name)
-            data = Path(folder) / data_name
-            size = staged.stat().st_size + data.stat().st_size
-            data.replace(path.parent / data_name)
-            staged.replace(path)
-    except OSError as error:
-        raise _output_error(path, error) from error
-    return size
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:

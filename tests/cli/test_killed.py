@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 import pytest
 
-from modelopt_cli.graph.io import save_model
+from modelopt_cli.graph import io
+from modelopt_cli.graph.io import load_model, model_bytes, save_model
 from modelopt_cli.testing import model_from_text
 
 # Writes two contents in turn, as the program writes its result, until it is killed.
@@ -53,27 +54,30 @@ def start(out: Path, *models: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_killed_a_hundred_times_the_file_is_whole(two: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("external", [False, True], ids=["one file", "weights beside it"])
+def test_killed_a_hundred_times_the_file_is_whole(
+    external: bool, two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
-    out, whole, rng = folder / "m.onnx", {digest(path) for path in two}, random.Random(0)
+    out, rng = folder / "m.onnx", random.Random(0)
+    whole = {model_bytes(load_model(path).model) for path in two}
+    if external:
+        monkeypatch.setattr(io, "EXTERNAL_DATA_ABOVE_BYTES", 1000)
     for _ in range(100):
         pid = os.fork()
         if pid == 0:  # a fork of this process has everything imported: a hundred starts would take minutes
-            from modelopt_cli.graph.io import load_model
-            from modelopt_cli.graph.io import save_model as save
-
             models = [load_model(path).model for path in two]
             while True:
                 for model in models:
-                    save(model, out)
+                    save_model(model, out)
         time.sleep(rng.uniform(0.0, 0.05))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         if out.exists():
-            assert digest(out) in whole
+            assert model_bytes(load_model(out).model) in whole
     assert out.exists(), "no write ever finished"
-    onnx.checker.check_model(onnx.load(out), full_check=True)
+    onnx.checker.check_model(str(out), full_check=True)
 
 
 def test_two_processes_on_one_output_leave_a_whole_file(two: tuple[Path, Path], tmp_path: Path) -> None:

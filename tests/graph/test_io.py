@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,30 @@ def test_large_weights_go_beside_the_model(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(io, "EXTERNAL_DATA_ABOVE_BYTES", 1000)
     path = tmp_path / "m.onnx"
     written = io.save_model(model(), path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
+    first, data = sorted(file.name for file in tmp_path.iterdir())
+    assert first == "m.onnx" and re.fullmatch(r"m\.onnx\.[0-9a-f]{12}\.data", data)
     assert written == sum(file.stat().st_size for file in tmp_path.iterdir())
     assert io.model_bytes(io.load_model(path).model) == io.model_bytes(model())
+
+
+def test_the_weights_of_the_old_result_leave_with_it_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(io, "EXTERNAL_DATA_ABOVE_BYTES", 1000)
+    path, other = tmp_path / "m.onnx", model()
+    io.save_model(other, path)
+    (old,) = tmp_path.glob("m.onnx.*.data")
+    (tmp_path / "m.onnx.0123456789ab.data").write_text("somebody else's")
+    weight = other.graph.initializers["w"]
+    assert weight.const_value is not None
+    weight.const_value = ir.Tensor(weight.const_value.numpy() + 1, name="w")
+    io.save_model(other, path)
+    (new,) = set(tmp_path.glob("m.onnx.*.data")) - {tmp_path / "m.onnx.0123456789ab.data"}
+    assert new != old and not old.exists()
+    assert (tmp_path / "m.onnx.0123456789ab.data").exists()
+    assert io.model_bytes(io.load_model(path).model) == io.model_bytes(other)
+    io.save_model(other, path)  # the same once more: its own weights stay
+    assert new.exists()
 
 
 def test_refuses_what_is_no_model(tmp_path: Path) -> None:

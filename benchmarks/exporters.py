@@ -1,0 +1,36 @@
+"""Write the fixtures of tests/passes/fuse again, each exporter in an environment of its own: [NAME ...].
+
+Takes minutes and a few gigabytes of disk the first time. The tests need none of it: what the scripts wrote lies there.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+
+from benchmarks.table import ROOT
+
+SCRIPTS = ROOT / "tests" / "passes" / "fuse" / "fixtures"
+EXPORTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "torch": ("export.py", ("torch==2.13.0", "onnxscript")),
+    "jax": ("export_jax.py", ("jax2onnx==0.17.1",)),
+    "tensorflow": ("export_tensorflow.py", ("tensorflow-cpu==2.21.0", "tf2onnx==1.17.0")),
+    "paddle": ("export_paddle.py", ("paddlepaddle==3.3.1", "paddle2onnx==2.1.0", "packaging")),
+}
+
+
+def export(name: str) -> None:
+    """Run one exporter's script, in ``.venv-export-NAME``, which is made when it is not there."""
+    script, packages = EXPORTERS[name]
+    folder = ROOT / f".venv-export-{name}"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    subprocess.run([python, script], cwd=SCRIPTS, check=True)
+
+
+if __name__ == "__main__":
+    for each in sys.argv[1:] or EXPORTERS:
+        export(each)

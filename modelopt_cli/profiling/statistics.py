@@ -22,6 +22,7 @@ P999_RUNS = 1000
 HISTOGRAM_RUNS = 30
 HISTOGRAM_BINS = 40
 OUTLIER_SPREADS = 5.0
+OUTLIER_SHARE = 0.1  # of the median: where runs hardly differ, five of their spreads are no more than 2 %
 MAD_TO_STDEV = 1.4826  # of normal data
 
 
@@ -48,7 +49,7 @@ class Latency:
         p999_ms: The 99.9th percentile; None where fewer than `P999_RUNS` runs were timed, which do not tell.
         low_ms: Lower end of the 95 % interval of the median, rebuilt sessions being the unit; None where not taken.
         high_ms: Upper end.
-        outliers: Share of runs further above the median than five robust standard deviations.
+        outliers: Share of runs further above the median than five robust standard deviations, and than 10 %.
         histogram: The distribution; None where fewer than `HISTOGRAM_RUNS` were timed.
     """
 
@@ -130,7 +131,7 @@ def summarize(milliseconds: Sequence[float] | np.ndarray) -> Latency:
         p99_ms=p99,
         runs=int(times.size),
         p999_ms=p999 if times.size >= P999_RUNS else None,
-        outliers=float((times > p50 + OUTLIER_SPREADS * spread).mean()) if spread else 0.0,
+        outliers=float((times > p50 + max(OUTLIER_SPREADS * spread, OUTLIER_SHARE * p50)).mean()),
         histogram=_histogram(times, p95) if times.size >= HISTOGRAM_RUNS else None,
     )
 

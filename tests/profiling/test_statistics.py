@@ -100,3 +100,10 @@ def test_a_histogram_counts_all_but_the_slowest_runs() -> None:
     assert sum(histogram.counts) == 95
     assert summarize([1.0, 2.0]).histogram is None
     assert summarize([1.0] * 100).histogram is None
+
+
+@pytest.mark.parametrize(("noise", "late", "outliers"), [(0.001, 1.05, 0.0), (0.001, 1.2, 0.1), (0.1, 1.2, 0.0)])
+def test_outliers_are_far_from_the_others_and_from_the_median(noise: float, late: float, outliers: float) -> None:
+    times = np.concatenate([1 + noise * np.linspace(-1, 1, 90), np.full(10, late)])
+    assert summarize(times).outliers == outliers
+    assert summarize([1.0] * 5).outliers == 0.0

@@ -19,7 +19,7 @@ from modelopt_cli.pipeline.options import CompressOptions
 from modelopt_cli.pipeline.plan import recipe_digest, replay, target_of
 from modelopt_cli.pipeline.provenance import environment
 from modelopt_cli.profiling.feeds import Feeds
-from modelopt_cli.profiling.providers import parse_provider
+from modelopt_cli.profiling.providers import PROVIDERS, parse_provider
 from modelopt_cli.profiling.session import open_session
 from modelopt_cli.profiling.tensorrt_options import check_profiles
 from modelopt_cli.profiling.trial import runnable_feeds
@@ -73,6 +73,11 @@ class Prepared:
     providers: tuple[str, ...]
     feeds: Feeds
 
+    @property
+    def measures_target(self) -> bool:
+        """Whether the target's own provider is among those that are measured."""
+        return self.target.provider in {_word(provider) for provider in self.providers}
+
 
 def prepare(source: SourceModel, recipe: Recipe, options: CompressOptions) -> Prepared:
     """Check all that can be checked without doing the work; arguments and errors as of `compress`."""
@@ -105,6 +110,12 @@ def prepare(source: SourceModel, recipe: Recipe, options: CompressOptions) -> Pr
         provider=providers[0],
     )
     return Prepared(target, passes, data, hashes, providers, feeds)
+
+
+def _word(provider: str) -> str:
+    """Our word for a provider, also where the runtime's own name was given."""
+    spec = parse_provider(provider)
+    return next((word for word, names in PROVIDERS.items() if spec.names[:1] == names[:1]), spec.word)
 
 
 def _shapes(passes: Sequence[Pass], options: CompressOptions) -> dict[str, Sequence[int]]:

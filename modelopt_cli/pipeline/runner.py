@@ -129,8 +129,13 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
             held_out=data.evaluation is not None,
             progress=options.progress,
         ),
-        audit=measure_audit(subject),
-        notices=(*done.notices, *_notices(data, feeds), *_target_notices(done.model, target)),
+        audit=measure_audit(subject) if prepared.measures_target else None,
+        notices=(
+            *done.notices,
+            *_notices(data, feeds),
+            *_target_notices(done.model, target),
+            *(() if prepared.measures_target else (_elsewhere(target, prepared.providers),)),
+        ),
         usage=_usage(done.model, feeds, target.provider),
     )
     if options.profile:
@@ -140,6 +145,11 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         report = look_inside(report, subject, data.judged, options.progress)
     report = replace(report, gates=check_gates(recipe.require, report), seconds=time.perf_counter() - started)
     return CompressResult(done.model, content, report)
+
+
+def _elsewhere(target: Target, providers: Sequence[str]) -> Notice:
+    message = f"made for {target.provider}, and measured on {', '.join(providers)}: the latency is not the target's"
+    return Notice("measured-elsewhere", message, f"modelopt profile --baseline ORIGINAL --provider {target.provider}")
 
 
 def _placement_notices(placements: Sequence[Placement]) -> list[Notice]:

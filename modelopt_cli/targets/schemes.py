@@ -41,6 +41,7 @@ class Scheme:
         why: Where the scheme comes from, for the report.
         min_channels: Input channels below which a convolution of pictures is faster in float: for three of them the
             float kernel reads the picture as it lies, the integer one gathers each patch three bytes at a time.
+        float_bias: Biases stay float: an int32 one behind DequantizeLinear is refused.
     """
 
     activation: IntegerType
@@ -52,6 +53,7 @@ class Scheme:
     stays_float: dict[str, str]
     why: str
     min_channels: int = 0
+    float_bias: bool = False
 
     @property
     def runs_integers(self) -> bool:
@@ -86,6 +88,7 @@ _TENSORRT = Scheme(
     integer_ops=_MULTIPLYING | {"Add", "GlobalAveragePool", "AveragePool", "MaxPool"},
     stays_float=_STAYS_FLOAT,
     why="TensorRT takes explicit Q/DQ only when it is symmetric with zero point 0",
+    float_bias=True,
 )
 _OPENVINO = Scheme(
     activation="uint8",

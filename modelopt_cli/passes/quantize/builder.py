@@ -190,6 +190,7 @@ class Builder:
             self._quantize_weight,
             reduce_range=self.scheme.reduce_range,
             shift=rounding.bias_shift if rounding is not None else None,
+            float_bias=self.scheme.float_bias,
         )
         QdqWriter(clone.graph, regions, grids, weights).write()
         if self._contrib:

@@ -30,15 +30,23 @@ class WeightWriter:
         quantizer: Turns a float weight into integers.
         reduce_range: Whether weights have 7 bits.
         shift: What is added to the bias to make up for the rounding of the weight.
+        float_bias: Whether biases stay float, for targets that take no integer ones.
     """
 
     def __init__(
-        self, graph: ir.Graph, quantizer: Quantizer, *, reduce_range: bool = False, shift: Shift | None = None
+        self,
+        graph: ir.Graph,
+        quantizer: Quantizer,
+        *,
+        reduce_range: bool = False,
+        shift: Shift | None = None,
+        float_bias: bool = False,
     ) -> None:
         self._graph = graph
         self._quantizer = quantizer
         self._reduce_range = reduce_range
         self._shift = shift
+        self._float_bias = float_bias
         self._written: dict[tuple[ir.Value, int | None], tuple[ir.Value, QuantizedWeight]] = {}
 
     def write(self, node: ir.Node, activation: QuantParams) -> None:
@@ -58,7 +66,7 @@ class WeightWriter:
         node.replace_input_with(1, floats)
         if shift is not None and node.op_type != "MatMul":
             bias = shift if bias is None else bias.reshape(-1) + shift
-        if bias is not None:
+        if bias is not None and not (self._float_bias and shift is None):
             floats = self._bias(node, bias, found.scale, activation)
             if len(node.inputs) < 3:
                 node.resize_inputs(3)
@@ -82,6 +90,8 @@ class WeightWriter:
         return self._written[key]
 
     def _bias(self, node: ir.Node, bias: np.ndarray, weight_scale: np.ndarray, activation: QuantParams) -> ir.Value:
+        if self._float_bias:
+            return add_weight(self._graph, "bias.shifted", bias.reshape(-1).astype(np.float32))
         scale = np.asarray(weight_scale * np.float32(activation.scale), np.float32)
         steps = np.rint(bias.reshape(-1).astype(np.float64) / scale)
         values = np.clip(steps, -INT32_MAX, INT32_MAX).astype(np.int32)

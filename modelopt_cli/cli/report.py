@@ -16,7 +16,9 @@ from modelopt_cli.errors import DataError, GateError
 if TYPE_CHECKING:
     from modelopt_cli.report.diff import AnyReport, Change
 
-group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Hold reports against each other.")
+group = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Hold reports against each other, or join them in one table."
+)
 
 Old = Annotated[Path, typer.Argument(metavar="OLD", help="Report of before, as JSON.", show_default=False)]
 New = Annotated[Path, typer.Argument(metavar="NEW", help="Report of now.", show_default=False)]

@@ -63,19 +63,23 @@ def root(
     """Make any ONNX model smaller and faster, and prove it."""
 
 
-app.command("compress")(compress.compress)
+app.command("compress", short_help="Run a recipe, measure the result, write model and report.")(compress.compress)
 app.command("fuse")(fuse.fuse)
-app.command("prune")(compress.prune)
+app.command("prune", short_help="Set weights to zero, or remove channels; fit the others again.")(compress.prune)
 app.command("quantize")(compress.quantize)
-app.command("profile")(profile.profile)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
-app.command("diff")(diff.diff)
+app.command("profile", short_help="Measure latency and memory; with --baseline, the ratio.")(profile.profile)
+app.command("evaluate", short_help="Score a model on labels, or hold it against a baseline.")(evaluate.evaluate)
+app.command("compare", short_help="Compare two models: size, latency, accuracy, where they part.")(compare.compare)
+app.command("diff", short_help="Show what differs: nodes, initializers, bytes, outputs.")(diff.diff)
 app.add_typer(report.group, name="report")
-app.command("sensitivity")(sensitivity.sensitivity)
-app.command("inspect")(inspect.inspect)
-app.command("convert-data")(convert_data.convert_data)
+app.command("sensitivity", short_help="Measure what int8, or zeros, cost in each part of a model.")(
+    sensitivity.sensitivity
+)
+app.command("inspect", short_help="Show inputs, outputs, operators, sizes; several side by side.")(inspect.inspect)
+app.command("convert-data", short_help="Write any data set (pictures, JSON lines, ...) as one .npz.")(
+    convert_data.convert_data
+)
 app.command("passes")(passes.passes)
 app.add_typer(recipes.group, name="recipes")
 app.add_typer(cache.group, name="cache")
-app.command("doctor")(doctor.doctor)
+app.command("doctor", short_help="Check the installation: versions, wheels, providers.")(doctor.doctor)

@@ -24,7 +24,7 @@ RequiredCalibration = Annotated[
     typer.Option(
         "--calib",
         metavar="DATA",
-        help="Calibration samples, no labels needed: npz, npy or a folder.",
+        help="Calibration samples, no labels needed: npz, npy, jsonl, csv, a folder, - ...",
         show_default=False,
     ),
 ]

@@ -10,6 +10,9 @@ from modelopt_cli.report.model import RunReport
 from modelopt_cli.report.summary import Summary, summarize_report
 from modelopt_cli.report.usage import python_snippet
 
+REASONS_SHOWN = 12  # of each step; .html and .json have them all
+LONGEST = 300  # characters of one
+
 
 def to_markdown(report: RunReport) -> str:
     """GitHub-flavoured Markdown, ending with a newline."""
@@ -40,6 +43,13 @@ def _lines(report: RunReport, summary: Summary) -> Iterator[str]:
         yield "```"
 
 
+def _reasons(skipped: Sequence[str]) -> str:
+    """The first of them: a comment on GitHub holds 65,536 characters."""
+    said = [reason if len(reason) <= LONGEST else f"{reason[:LONGEST]} ..." for reason in skipped[:REASONS_SHOWN]]
+    more = len(skipped) - len(said)
+    return "; ".join(said) + (f"; {more} more reason{'s' if more > 1 else ''}" if more > 0 else "")
+
+
 def _subject(report: RunReport) -> str:
     result = f" to `{PurePath(report.output).name}`" if report.output else ""
     return f"`{PurePath(report.model).name}`{result} by recipe `{report.recipe.get('name', 'without a name')}`"
@@ -48,7 +58,7 @@ def _subject(report: RunReport) -> str:
 def _steps(report: RunReport, summary: Summary) -> Iterator[str]:
     yield f"<details><summary>{len(summary.steps)} steps in {format_seconds(report.seconds)}</summary>"
     yield ""
-    rows = ((s.name, s.changed, s.nodes, s.seconds, "; ".join(s.skipped)) for s in summary.steps)
+    rows = ((s.name, s.changed, s.nodes, s.seconds, _reasons(s.skipped)) for s in summary.steps)
     yield from markdown_table(("step", "", "nodes", "time", "skipped"), rows, align=":--|--:|--:|--:|:--")
     yield "</details>"
 

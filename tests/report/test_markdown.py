@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from modelopt_cli.report.markdown import to_markdown
-from modelopt_cli.report.model import Notice, RunReport
+from modelopt_cli.report.model import Notice, RunReport, SkipReport
 
 EXPECTED = r"""**2.1x faster, 3.4x smaller, top-1 76.0 -\> 75.9 %: within budget**
 
@@ -40,6 +40,14 @@ EXPECTED = r"""**2.1x faster, 3.4x smaller, top-1 76.0 -\> 75.9 %: within budget
 
 def test_a_comment_on_a_pull_request(report: RunReport) -> None:
     assert to_markdown(report) == EXPECTED
+
+
+def test_a_comment_is_never_too_long_for_github(report: RunReport) -> None:
+    skipped = tuple(SkipReport(f"reason {index} " + "x" * 2000, 1, ()) for index in range(5000))
+    steps = tuple(replace(report.steps[0], skipped=skipped) for _ in range(10))
+    text = to_markdown(replace(report, steps=steps))
+    assert len(text) < 65_536
+    assert "4988 more reasons" in text
 
 
 def test_names_of_the_user_stay_text(report: RunReport) -> None:

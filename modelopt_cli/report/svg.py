@@ -118,7 +118,7 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
     """A range with room on both sides, and of a point at least: small differences look small."""
     low, high = min(values), max(values)
     room = max((high - low) * 0.6, 0.01)
-    return low - room, high + room
+    return low - room, high + room if high > 1 else min(high + room, 1.0)  # no share is above 100 %
 
 
 def _dot(point: Point, left: float, y: float, text_y: float, outermost: bool) -> str:

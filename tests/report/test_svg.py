@@ -55,6 +55,12 @@ def test_dots_lie_at_their_values_and_have_their_areas() -> None:
     assert [text.text for text in root.iter("text") if text.get("class") == "name"] == ["old", "new"]
 
 
+def test_no_share_is_above_100_percent() -> None:
+    points = [Point("old", 8.0, 1.0, 1.0, "original"), Point("new", 4.0, 0.9, 0.25, "result")]
+    root = ET.fromstring("<g>" + scatter(points, str, lambda v: f"{v:.3f}", up=False) + "</g>")
+    assert next(float(dot.get("cy", -1)) for dot in root.iter("circle")) == 0
+
+
 def test_an_interval_is_drawn_with_its_reference() -> None:
     root = ET.fromstring(interval_bar(scale_to(1), 0.5, 0.4, 0.7, reference=1.0))
     dot = root.find("circle")

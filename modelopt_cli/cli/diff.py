@@ -9,7 +9,7 @@ import typer
 
 from modelopt_cli.cli.console import print_json, print_payload
 from modelopt_cli.cli.files import preprocessing, read_model, refuse_two_pipes, require_file
-from modelopt_cli.cli.options import Debug, Evaluation, Images, Json, Shape, parse_shapes
+from modelopt_cli.cli.options import CustomOps, Debug, Evaluation, Images, Json, Shape, parse_shapes
 from modelopt_cli.errors import GateError
 
 First = Annotated[str, typer.Argument(metavar="A", help="ONNX file, or - for stdin.", show_default=False)]
@@ -24,6 +24,7 @@ def diff(
     second: Second,
     evaluation: Evaluation = None,
     images: Images = None,
+    custom_ops: CustomOps = None,
     shapes: Shape = None,
     rtol: Tolerance = 1e-4,
     as_json: Json = False,

@@ -73,6 +73,11 @@ def test_what_measures_works_in_processes_of_its_own(cli, model: Path, library: 
     assert done.code == 0, done.err
 
 
+def test_diff_runs_both(cli, model: Path, library: Path) -> None:
+    done = cli("diff", model, model, "--custom-ops", library, "--eval", model.with_name("calib.npz"))
+    assert done.code == 0, done.err
+
+
 def test_without_the_library_its_flag_is_named(cli, model: Path) -> None:
     done = cli("fuse", model, *QUICK)
     assert done.code == 3

@@ -11,8 +11,10 @@ from pydantic import Field
 
 from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.errors import ModelError
-from modelopt_cli.graph.edit import forget_names
+from modelopt_cli.graph.edit import all_nodes, forget_names
+from modelopt_cli.graph.io import weight_bytes
 from modelopt_cli.passes.base import Pass, PassContext, PassResult
+from modelopt_cli.passes.quantize.lowbit.decode import NODE_BYTES
 from modelopt_cli.passes.quantize.lowbit.half_format import FORMATS, FormatName, HalfFormat
 from modelopt_cli.passes.quantize.lowbit.half_ranges import HalfTypes, choose_half_nodes
 from modelopt_cli.passes.quantize.lowbit.half_writer import compute_in_half, halve_interface, store_weights
@@ -28,6 +30,11 @@ _NOT_FINITE = {
     "code": "float16-undone",
     "message": "computing in 16 bits gave infinities or no session on the calibration data: only weights do",
     "advice": "compute: weights says so from the start",
+}
+_NOT_SMALLER = {
+    "code": "float16-larger",
+    "message": "conversions around 16-bit operators would take more bytes than weights give back: they stay float32",
+    "advice": "none: such a model is all operators",
 }
 _NOT_HALVED = {
     "code": "float16-io-undone",
@@ -88,6 +95,8 @@ class ConvertFloat16(Pass):
             return _with_notice(_store_weights(model, half), _NO_DATA)
         clone = model.clone()
         result = _compute_in_half(clone, half, ctx.calibration, ctx)
+        if not _is_smaller(result.model, model):
+            return _with_notice(_store_weights(model, half), _NOT_SMALLER)
         if _is_finite(result.model, ctx.calibration):
             return result
         return _with_notice(_store_weights(model, half), _NOT_FINITE)
@@ -110,6 +119,11 @@ def _compute_in_half(model: ir.Model, half: HalfFormat, data: Dataset, ctx: Pass
     stored = _store_weights(model, half)  # of what stays float32
     details = {"nodes": len(nodes), "weights": stored.changed}
     return PassResult(model, len(nodes) + stored.changed, (*skipped, *stored.skipped), details)
+
+
+def _is_smaller(half: ir.Model, full: ir.Model) -> bool:
+    more = sum(1 for _ in all_nodes(half)) - sum(1 for _ in all_nodes(full))
+    return weight_bytes(half) + more * NODE_BYTES <= weight_bytes(full)
 
 
 def _is_finite(model: ir.Model, data: Dataset) -> bool:

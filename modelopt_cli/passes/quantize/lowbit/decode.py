@@ -43,12 +43,14 @@ class StoredWeight:
         encoded: Codes [groups, K, N].
         shape: Of the float weight.
         columns_last: Whether it is [K, N] (MatMul); otherwise [N, K ...] (Gemm with transB, Conv, tables).
+        by_row: Whether rows are looked up: each of them then begins with a byte.
     """
 
-    def __init__(self, encoded: Encoded, shape: Sequence[int], *, columns_last: bool) -> None:
+    def __init__(self, encoded: Encoded, shape: Sequence[int], *, columns_last: bool, by_row: bool = False) -> None:
         self._encoded = encoded
         self._shape = tuple(shape)
         self._columns_last = columns_last
+        self._by_row = by_row
         self._parts: _Parts | None = None
 
     @property
@@ -64,7 +66,7 @@ class StoredWeight:
     def bytes(self) -> int:
         """What it takes in the file, its nodes included."""
         encoded, shifts = self._encoded, self._encoded.shifts
-        total = packed_bytes(encoded.codes.size, encoded.bits) + stored_scale(encoded.scale).nbytes
+        total = sum(plane.nbytes for plane in self._packed()) + stored_scale(encoded.scale).nbytes
         total += 0 if encoded.multipliers is None else encoded.multipliers.nbytes
         total += 0 if encoded.is_uniform else encoded.levels.nbytes
         total += 0 if shifts is None else packed_bytes(shifts.size, self._zero_bits)
@@ -93,7 +95,7 @@ class StoredWeight:
         """The rows of a table [N, K] that are looked up, as float32 [..., K]: decoded at each run."""
         parts, kind = self._add(writer), ir.DataType.FLOAT
         found = [writer.add("Gather", [plane, ids]) for plane in parts.codes]
-        levels = self._levels(writer, found, kind)
+        levels = self._trimmed(writer, self._levels(writer, found, kind), int(self._encoded.codes.shape[1]))
         zeros = [writer.add("Gather", [plane, ids]) for plane in parts.zeros]
         steps = _squared(writer, writer.add("Gather", [parts.scale, ids]))
         if self.blocks == 1:
@@ -137,7 +139,8 @@ class StoredWeight:
         if self.is_plain:
             return [(codes.astype(np.int16) - 128).astype(np.int8)]
         if not can_pack(codes.shape[-1], self._encoded.bits):
-            codes = codes.reshape(1, -1)
+            codes = codes if self._by_row else codes.reshape(1, -1)
+            codes = np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8)))
         return pack(codes, self._encoded.bits)
 
     def _packed_zeros(self) -> list[np.ndarray]:
@@ -165,6 +168,13 @@ class StoredWeight:
             return numbers
         return writer.add("Add", [numbers, writer.constant(np.array(self._encoded.levels[0], kind.numpy()))])
 
+    def _trimmed(self, writer: NodeWriter, levels: ir.Value, length: int) -> ir.Value:
+        """Without the codes that only fill the last byte."""
+        if self.is_plain or can_pack(length, self._encoded.bits):
+            return levels
+        first, last, axis = (writer.constant(np.array([n], np.int64)) for n in (0, length, -1))
+        return writer.add("Slice", [levels, first, last, axis])
+
     def _shifted(
         self,
         writer: NodeWriter,
@@ -183,9 +193,10 @@ class StoredWeight:
         groups, rows, columns = self._encoded.codes.shape
         two = (rows, columns) if self._columns_last else (groups * columns, rows)
         levels = self._levels(writer, parts.codes, kind)
+        in_rows = self.is_plain or self._by_row or can_pack(two[-1], self._encoded.bits)
+        levels = self._trimmed(writer, levels, two[-1] if in_rows else two[0] * two[1])
         if self.blocks == 1:
-            whole = self.is_plain or can_pack(two[-1], self._encoded.bits)
-            return self._shifted(writer, levels if whole else writer.reshape(levels, two), parts.zeros, kind)
+            return self._shifted(writer, levels if in_rows else writer.reshape(levels, two), parts.zeros, kind)
         assert parts.multipliers is not None, "several blocks have multipliers"
         block, blocks = self._encoded.block, self.blocks
         many = [blocks, block, columns] if self._columns_last else [groups * columns, blocks, block]

@@ -91,7 +91,7 @@ def store_float(
     done = Stored()
     for slot, encoded, shift in _encoded(model, grids, ctx):
         form: Form = (forms or {}).get(slot, "decoded")
-        stored = StoredWeight(encoded, slot.array.shape, columns_last=slot.columns_last)
+        stored = StoredWeight(encoded, slot.array.shape, columns_last=slot.columns_last, by_row=bool(slot.lookups))
         if stored.bytes() >= slot.array.nbytes:
             done.skipped.append(Skip(slot.name, NOT_SMALLER))
             continue

@@ -101,13 +101,13 @@ def test_values_too_large_on_the_data_stay_float32_whatever_the_constants() -> N
 
 
 def test_resize_keeps_its_scales_and_casts_stay() -> None:
-    text = """m (float[1,3,8,8] x) => (float[1,3,16,16] y, int64[1,3,16,16] z) {
+    text = """m (float[1,32,8,8] x) => (float[1,32,16,16] y, int64[1,32,16,16] z) {
         c = Conv <pads=[1,1,1,1]> (x, w)
         y = Resize <mode="nearest"> (c, , scales)
         z = Cast <to=7> (y) }"""
     scales = np.array([1, 1, 2, 2], np.float32)
-    model = model_from_text(text, w=normal(3, 3, 3, 3), scales=scales)
-    samples = ArrayDataset({"x": normal(4, 3, 8, 8)})
+    model = model_from_text(text, w=normal(32, 32, 3, 3), scales=scales)
+    samples = ArrayDataset({"x": normal(4, 32, 8, 8)})
     result = run_pass(HALF, model, calibration=samples)
     onnx.checker.check_model(model_bytes(result.model), full_check=True)
     assert result.model.graph.initializers["scales"].dtype == ir.DataType.FLOAT
@@ -227,10 +227,27 @@ def test_inputs_that_overflow_half_stay_float32() -> None:
 
 
 def test_cubic_resize_stays_float32() -> None:
-    text = """m (float[1,3,8,8] x) => (float[1,3,16,16] y) {
+    text = """m (float[1,32,8,8] x) => (float[1,32,16,16] y) {
         c = Conv <pads=[1,1,1,1]> (x, w)
         y = Resize <mode="cubic"> (c, , scales) }"""
-    model = model_from_text(text, w=normal(3, 3, 3, 3), scales=np.array([1, 1, 2, 2], np.float32))
-    result = run_pass(HALF, model, calibration=ArrayDataset({"x": normal(4, 3, 8, 8)}))
+    model = model_from_text(text, w=normal(32, 32, 3, 3), scales=np.array([1, 1, 2, 2], np.float32))
+    result = run_pass(HALF, model, calibration=ArrayDataset({"x": normal(4, 32, 8, 8)}))
     assert result.details["nodes"] == 1
     assert any("cubic" in skip.reason for skip in result.skipped)
+
+
+def test_a_model_of_operators_alone_gets_no_conversions() -> None:
+    text = "m (float[N,32] x) => (float[N,32] y) { a = Relu (x)\n b = Exp (a)\n c = Neg (b)\n y = Softmax (c) }"
+    result = run_pass(HALF, model_from_text(text), calibration=data())
+    assert result.changed == 0
+    assert result.details["notices"][0]["code"] == "float16-larger"
+
+
+@pytest.mark.parametrize("options", [{}, {"compute": "float16"}, {"format": "bfloat16"}])
+@pytest.mark.parametrize("sides", [(8, 8), (16, 16), (17, 15), (32, 64)])
+def test_no_result_is_larger(sides: tuple[int, int], options: dict[str, str]) -> None:
+    model = model_from_text(
+        f"m (float[N,{sides[0]}] x) => (float[N,{sides[1]}] y) {{ y = MatMul (x, w) }}", w=normal(*sides)
+    )
+    result = run_pass(ConvertFloat16(**options), model, calibration=data(sides[0]))  # type: ignore[arg-type]
+    assert len(model_bytes(result.model)) <= len(model_bytes(model))

@@ -347,3 +347,33 @@ def test_weights_inside_branches_are_stored_too(bits: int) -> None:
         sample = {"x": normal(5, 64), "c": np.array(choice)}
         exact, found = (run_model(each, sample, optimize=True)["y"] for each in (model, result.model))
         assert np.square(exact - found).sum() / np.square(exact).sum() < 6 * 4.0**-bits + 5e-4
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("sides", [(16, 16), (32, 32), (31, 37), (1025, 1), (5, 260), (64, 17)])
+def test_no_result_is_larger(sides: tuple[int, int], bits: int) -> None:
+    model = model_from_text(
+        f"m (float[N,{sides[0]}] x) => (float[N,{sides[1]}] y) {{ y = MatMul (x, w) }}", w=normal(*sides)
+    )
+    ways = [
+        Codebook(bits=bits),
+        *(QuantizeWeights(bits=bits, symmetric=s, compute=c) for s in (True, False) for c in ("int8", "float")),
+    ]  # type: ignore[arg-type]
+    for way in (
+        *ways,
+        QuantizeWeights(bits=bits, form="dequantize-linear"),
+        QuantizeWeights(bits=bits, form="matmul-nbits"),
+    ):
+        result = run_pass(way, model)
+        assert len(model_bytes(result.model)) <= len(model_bytes(model)), way
+
+
+@pytest.mark.parametrize("bits", [8, 5, 4, 3, 2])
+@pytest.mark.parametrize("width", [37, 41, 100])
+@pytest.mark.parametrize("kind", [QuantizeWeights, Codebook])
+def test_rows_that_do_not_fill_bytes(kind: type[Pass], width: int, bits: int) -> None:
+    text = f"m (int64[N,S] i) => (float[N,S,{width}] y) {{ y = Gather (t, i) }}"
+    model = model_from_text(text, t=normal(201, width))
+    result = run_pass(kind(bits=bits), model)
+    assert result.changed == 1
+    assert error(model, result.model) < 6 * 4.0**-bits + 5e-4

@@ -34,7 +34,7 @@ class MergeConcats(Rule[Found]):
 
     def match(self, node: ir.Node, graph: Editor) -> Found | None:
         dims = rank(node.outputs[0])
-        if dims is None or any(value is None for value in node.inputs):
+        if not dims or any(value is None for value in node.inputs):
             return None
         axis = node.attributes.get_int("axis", 0) % dims
         inputs = tuple(value for value in node.inputs if value is not None)

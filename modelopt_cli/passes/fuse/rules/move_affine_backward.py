@@ -44,11 +44,11 @@ class MoveAffineBackward(Rule[Found]):
         if before.op_type in LINEAR_OPS and before.op_type != "MatMul":
             return None
         scale, offset = as_vector(affine.scale, affine.source, ONE), as_vector(affine.offset, affine.source, ZERO)
-        if scale is None or offset is None:
-            return None
+        if scale is None or offset is None or (change := Change(scale, offset)).is_neutral:
+            return None  # x * 1 is for `drop-no-op`
         plan = Backward(graph)
         try:
-            plan.move(affine.source, node.outputs[0], Change(scale, offset))
+            plan.move(affine.source, node.outputs[0], change)
         except Refusal as refusal:
             return Found(node, affine.source, plan, str(refusal))
         return Found(node, affine.source, plan, None)

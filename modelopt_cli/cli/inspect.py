@@ -40,6 +40,7 @@ def inspect(models: ModelsArgument, prunable: Prunable = False, as_json: Json = 
 def describe_prunable(source: SourceModel) -> dict[str, Any]:
     """What structured pruning could remove from a model, and what it could not, with the reason."""
     from modelopt_cli.passes.prune.structured.analysis import find_dependencies
+    from modelopt_cli.passes.prune.structured.blocks import find_blocks
 
     found = find_dependencies(source.model)
     groups = [
@@ -53,7 +54,11 @@ def describe_prunable(source: SourceModel) -> dict[str, Any]:
         for group in found.groups
     ]
     held = [{"name": skip.node, "reason": skip.reason} for skip in found.skipped]
-    return {"model": source.label, "groups": groups, "held": held}
+    blocks = [
+        {"name": block.name, "producers": list(block.producers)}
+        for block in find_blocks(source.model.graph, found.flow.shapes)
+    ]
+    return {"model": source.label, "groups": groups, "branches": blocks, "held": held}
 
 
 def describe(source: SourceModel) -> dict[str, Any]:

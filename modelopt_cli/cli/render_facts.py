@@ -88,6 +88,12 @@ def prunable_groups(facts: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield table
     else:
         yield "nothing can be pruned"
+    if facts["branches"]:
+        table = plain_table("may leave the sum", "with")
+        for branch in facts["branches"]:
+            table.add_row(branch["name"], ", ".join(branch["producers"]))
+        yield ""
+        yield table
     if facts["held"]:
         table = plain_table("stays", "reason")
         for each in facts["held"]:

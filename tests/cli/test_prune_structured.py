@@ -39,6 +39,7 @@ def test_inspect_shows_what_can_leave_and_why_not_the_rest(cli, samples: Path) -
     run = cli("inspect", "--prunable", samples / "digits_vit" / "model.onnx", "--json")
     kinds = [(group["kind"], group["size"]) for group in run.json["groups"]]
     assert kinds == [("heads", 4), ("channels", 128)] * 4
+    assert len(run.json["branches"]) == 8  # attention and feed-forward half of each of four layers
     assert {"name": "node_linear_16", "reason": "it is an output of the model"} in run.json["held"]
     assert "normalises its channels together" in " ".join(
         cli("inspect", "--prunable", samples / "digits_vit/model.onnx").out.split()

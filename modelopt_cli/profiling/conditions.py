@@ -116,7 +116,8 @@ def findings(conditions: Conditions, latencies: list[Latency], slowdown: float) 
     if conditions.steal is not None and conditions.steal >= STEAL_SHARE:
         message = f"the hypervisor took {conditions.steal:.0%} of the processor time for other machines"
         yield Finding("steal", message, "measure on a machine of its own, or compare ratios only")
-    if conditions.others is not None and conditions.others >= BUSY_SHARE:
+    busy = conditions.others is not None and conditions.others >= BUSY_SHARE
+    if busy:
         message = f"other processes kept {conditions.others:.0%} of the processors busy"
         yield Finding("busy-machine", message, "measure again when the machine is idle")
     if conditions.throttled:
@@ -125,7 +126,7 @@ def findings(conditions: Conditions, latencies: list[Latency], slowdown: float) 
     if conditions.thermal:
         message = f"cores were throttled {conditions.thermal} times for their heat"
         yield Finding("thermal", message, "let it cool, or measure for longer with a fixed clock")
-    elif slowdown >= SLOWDOWN:
+    elif slowdown >= SLOWDOWN and not busy:  # others come and go: that says nothing of the clock
         message = f"runs took {slowdown:.0%} longer at the end than at the beginning"
         yield Finding("slowdown", message, "the clock may be sinking: the ratio holds, the milliseconds may not")
     worst = max((each.outliers for each in latencies), default=0.0)

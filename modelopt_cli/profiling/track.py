@@ -91,11 +91,11 @@ class Track:
         return ratio_interval(self.rounds_ms)
 
     def slowdown(self) -> float:
-        """How much longer the last third of the runs took than the first; 0 with too few to tell."""
-        third = len(self.runs_ms) // 3
+        """How much longer the last third of the undisturbed runs took than the first; 0 with too few to tell."""
+        third = len(self.clean_ms) // 3
         if third < MIN_CLEAN_RUNS:
             return 0.0
-        return float(np.median(self.runs_ms[-third:]) / np.median(self.runs_ms[:third])) - 1.0
+        return float(np.median(self.clean_ms[-third:]) / np.median(self.clean_ms[:third])) - 1.0
 
 
 def time_blocks(session: Session, feeds: Feeds, runs: int, run_s: float, *, by_cpu_clock: bool) -> list[Block]:

@@ -40,6 +40,7 @@ def test_each_disturbance_has_its_finding() -> None:
     assert codes(replace(QUIET, throttled=0.2)) == ["quota"]
     assert codes(replace(QUIET, thermal=3), slowdown=0.1) == ["thermal"]
     assert codes(QUIET, slowdown=0.1) == ["slowdown"]
+    assert codes(replace(QUIET, others=0.3), slowdown=0.1) == ["busy-machine"]
     assert codes(QUIET, replace(EVEN, outliers=0.1)) == ["outliers"]
     assert codes(replace(QUIET, governor="powersave")) == ["governor"]
 

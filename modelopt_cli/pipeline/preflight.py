@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelopt_cli.calibration.collector import MAX_MEMORY_MB
 from modelopt_cli.errors import PassError
 from modelopt_cli.format import format_bytes, format_seconds
 from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, SourceModel, check_room
@@ -23,6 +24,8 @@ from modelopt_cli.recipe.schema import Recipe
 # EfficientNet of 19 MB (with its activations).
 FILES_IN_MEMORY = 6.5
 FILES_IN_MEMORY_OUTSIDE = 2.5  # weights in files of their own are mapped; the sessions of both sides copy them
+SESSIONS_AT_ONCE = 2  # the original's and the result's
+OBSERVED = 4  # tensors that calibration holds at once, in those that a plain run does: it may not reuse their memory
 RUNS_EACH_SAMPLE = 4  # calibration: ranges, rounding, and the judge of both sides
 SAY_ABOVE_S = 30.0
 
@@ -51,8 +54,11 @@ def estimate(prepared: Prepared, source: SourceModel, recipe: Recipe, options: C
         ModelError: The source does not run.
     """
     factor = FILES_IN_MEMORY_OUTSIDE if source.uses_external_data else FILES_IN_MEMORY
-    memory = resident_bytes() + round(factor * source.file_bytes)
-    seconds = sum(_seconds(prepared, recipe, options, _seconds_of_a_run(prepared, source)))
+    run_s, activations = _one_run(prepared, source)
+    memory = resident_bytes() + round(factor * source.file_bytes) + SESSIONS_AT_ONCE * activations
+    if prepared.data.calibration is not None:
+        memory += min(OBSERVED * activations, round(MAX_MEMORY_MB * 2**20))
+    seconds = sum(_seconds(prepared, recipe, options, run_s))
     return Estimate(seconds, memory, available_bytes(), source.file_bytes)
 
 
@@ -83,12 +89,15 @@ def expectation(expected: Estimate) -> str:
     return "; ".join(parts)
 
 
-def _seconds_of_a_run(prepared: Prepared, source: SourceModel) -> float:
-    session = open_session(source.path or source.model, provider=prepared.providers[0], arena=False)
+def _one_run(prepared: Prepared, source: SourceModel) -> tuple[float, int]:
+    """Seconds of a run of the source, and bytes that it keeps for activations."""
+    before = resident_bytes()
+    session = open_session(source.path or source.model, provider=prepared.providers[0])
     run(session, prepared.feeds.arrays)  # the first one allocates
     started = time.perf_counter()
     run(session, prepared.feeds.arrays)
-    return time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    return seconds, max(resident_bytes() - before - source.file_bytes, 0)
 
 
 def _seconds(prepared: Prepared, recipe: Recipe, options: CompressOptions, run_s: float) -> Iterator[float]:

@@ -16,12 +16,18 @@ from modelopt_cli.recipe.schema import Require
 _BUDGETS = ("min_sqnr", "min_agreement", "max_accuracy_drop")
 
 
-def aim(passes: Sequence[Pass], require: Require) -> list[Pass]:
+def aim(passes: Sequence[Pass], require: Require, *, calibrated: bool = True) -> list[Pass]:
     """The passes, with the fidelity that the recipe requires in the options of those that can keep to one.
 
     An option that the recipe's step sets itself stays as it is.
+
+    Args:
+        passes: Of the recipe.
+        require: Of the recipe.
+        calibrated: Whether there is calibration data, which agreement is judged on; without, only the gate judges it.
     """
-    wanted = {name: value for name in _BUDGETS if (value := getattr(require, name)) is not None}
+    budgets = _BUDGETS if calibrated else _BUDGETS[-1:]
+    wanted = {name: value for name in budgets if (value := getattr(require, name)) is not None}
     return [_aimed(step, wanted) for step in passes]
 
 

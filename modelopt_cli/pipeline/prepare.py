@@ -82,7 +82,8 @@ class Prepared:
 def prepare(source: SourceModel, recipe: Recipe, options: CompressOptions) -> Prepared:
     """Check all that can be checked without doing the work; arguments and errors as of `compress`."""
     target = resolve_target(recipe.target.provider, recipe.target.isa, recipe.dialect, recipe.target.max_opset)
-    passes = aim(recipe.passes(), recipe.require)
+    calibrated = options.calibration is not None or options.allow_random_calibration
+    passes = aim(recipe.passes(), recipe.require, calibrated=calibrated)
     if options.plan is not None:
         target, passes = target_of(options.plan, recipe.target.max_opset), replay(options.plan, passes)
     data = _bind_data(source, recipe, options)

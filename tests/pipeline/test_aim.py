@@ -1,6 +1,7 @@
 """What a recipe requires becomes an option of the passes that can keep to it."""
 
 from modelopt_cli.passes.fuse.simplify import Simplify
+from modelopt_cli.passes.prune.prune import Prune
 from modelopt_cli.passes.quantize.quantize import Quantize
 from modelopt_cli.pipeline.aim import accuracy_drop, aim
 from modelopt_cli.recipe.schema import Require
@@ -22,3 +23,9 @@ def test_an_option_of_the_step_itself_stays():
 def test_nothing_required_changes_nothing():
     assert aim([Quantize()], Require(min_speedup=1.2)) == [Quantize()]
     assert accuracy_drop(None, None, None, [Quantize()]) is None  # type: ignore[arg-type]
+
+
+def test_agreement_is_not_worked_towards_without_data_to_judge_it_on():
+    (prune,) = aim([Prune()], Require(min_agreement=0.9, max_accuracy_drop=0.01), calibrated=False)
+    assert isinstance(prune, Prune)
+    assert (prune.min_agreement, prune.max_accuracy_drop) == (None, 0.01)

@@ -18,7 +18,7 @@ Outcome = TypeVar("Outcome")
 
 TRIALS = 6  # after the first: the share is known to a sixty-fourth of the range
 JUDGES_EVERY = 4  # of the calibration samples one judges, where agreement with the original is asked for
-FEWEST_SAMPLES = 8
+FEWEST_SAMPLES = 8  # to split: of fewer, all teach and all judge
 EXACT = 1e-9
 
 
@@ -69,9 +69,7 @@ class LimitJudge:
             )
         if limits.on_outputs:
             data = ctx.need_calibration(f"{name}, a limit on its outputs")
-            if len(data) < FEWEST_SAMPLES:
-                raise UsageError(f"{len(data)} samples are too few to judge agreement on", where=name)
-            _, self._held = split_off(data, JUDGES_EVERY)
+            self._held = split_off(data, JUDGES_EVERY)[1] if len(data) >= FEWEST_SAMPLES else data
 
     def holds(self, model: ir.Model) -> bool:
         """Whether a candidate keeps them all."""
@@ -90,7 +88,7 @@ class LimitJudge:
 
 def teachers(data: Dataset, limits: Limits) -> Dataset:
     """The samples that a fit may learn from: those that judge do not teach."""
-    return split_off(data, JUDGES_EVERY)[0] if limits.on_outputs else data
+    return split_off(data, JUDGES_EVERY)[0] if limits.on_outputs and len(data) >= FEWEST_SAMPLES else data
 
 
 def most_that_holds(attempt: Callable[[float], Outcome | None], most: float) -> tuple[float, Outcome] | None:

@@ -13,7 +13,6 @@ from modelopt_cli.graph.opset import raise_opset
 from modelopt_cli.graph.shapes import infer_shapes, knows_all_shapes
 from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.fuse.engine import Outcome, apply_rules
-from modelopt_cli.passes.fuse.rules.fuse_attention import MICROSOFT
 from modelopt_cli.passes.fuse.rules.table import FUSE, Table, finishing
 from modelopt_cli.passes.fuse.selection import RulePass, count_nodes
 
@@ -40,7 +39,7 @@ class Fuse(RulePass):
         forget_names(model)
         nodes, table = count_nodes(list(model.graphs())), self._selected(FUSE)
         outcome = _apply_until_stable(model, table, ctx.target.max_opset)
-        outcome = _finish(model, self._selected(finishing(ctx.target)), outcome)
+        outcome = _finish(model, self._selected(finishing(ctx.target)), outcome, ctx.target.max_opset)
         details = {
             "nodes": {"before": nodes, "after": count_nodes(list(model.graphs()))},
             "rules": dict(sorted(outcome.applied.items())),
@@ -62,12 +61,15 @@ def _apply_until_stable(model: ir.Model, table: Table, max_opset: int | None) ->
             infer_shapes(model)
 
 
-def _finish(model: ir.Model, table: Table, outcome: Outcome) -> Outcome:
-    """Apply the rules that come last, once; what they leave behind is no pattern of any other."""
-    last = apply_rules(model, table)
-    if any(node.domain == MICROSOFT for graph in model.graphs() for node in graph):
-        model.opset_imports.setdefault(MICROSOFT, 1)
-    return Outcome(outcome.applied + last.applied, set(), outcome.refused | last.refused)
+def _finish(model: ir.Model, table: Table, done: Outcome, max_opset: int | None) -> Outcome:
+    """Apply the rules that come last; what they leave behind is no pattern of any other."""
+    applied, failed = done.applied, set[int]()
+    while True:
+        last = apply_rules(model, table)
+        applied += last.applied
+        if not _raise_for(model, last.wishes, max_opset, failed):
+            return Outcome(applied, set(), done.refused | last.refused)
+        infer_shapes(model)
 
 
 def _raise_for(model: ir.Model, wishes: set[int], limit: int | None, failed: set[int]) -> bool:

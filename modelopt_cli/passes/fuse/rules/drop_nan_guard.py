@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from modelopt_cli.graph import edit
 from modelopt_cli.passes.fuse.engine import Editor, Rule
-from modelopt_cli.passes.fuse.key_mask import is_finite
+from modelopt_cli.passes.fuse.finite import is_finite
 from modelopt_cli.passes.fuse.pattern import made_by, operands
 
 

@@ -86,19 +86,15 @@ FUSE: Table = (
     *SIMPLIFY,
 )
 
-# Last, because no other rule would know the patterns again: operators that onnxruntime alone has, and the spelling
-# that its CPU is fast with.
-CONTRIB: Table = ((FuseAttention(),),)
-SPELLING: Table = ((PartResidual(),),)
+# Last, because no other rule would know the patterns again: what onnxruntime's CPU is fast with.
+FINISH_ON_CPU: Table = ((FuseAttention(),), (PartResidual(),))
 
-ALL: Table = (*FUSE, *CONTRIB, *SPELLING)
+ALL: Table = (*FUSE, *FINISH_ON_CPU)
 
 
 def finishing(target: Target) -> Table:
     """The rules that come after all others on a target: measured on onnxruntime's CPU, and only for that."""
-    if target.provider != "cpu":
-        return ()
-    return (*CONTRIB, *SPELLING) if target.dialect == "onnxruntime" else SPELLING
+    return FINISH_ON_CPU if target.provider == "cpu" else ()
 
 
 def rule_names(table: Table) -> list[str]:

@@ -25,12 +25,14 @@ def spread_bits(
     Args:
         errors: Noise over signal at the output, when one weight alone has so many bits.
         size: Bytes of a weight in so many bits.
-        max_bytes: Not to be exceeded, unless the fewest bits do.
+        max_bytes: Not to be exceeded, unless the smallest of each do.
         max_error: Noise over signal that is low enough to stop.
     """
-    slots, chosen = list(errors), dict.fromkeys(errors, FEWEST)
-    total_bytes = float(sum(size(slot, FEWEST) for slot in slots))
-    total_error = sum(errors[slot][FEWEST] for slot in slots)
+    # Of a small weight the operators that unpack 2 bits take more than 8 bits do.
+    slots = list(errors)
+    chosen = {slot: min(range(FEWEST, MOST + 1), key=lambda bits: (size(slot, bits), -bits)) for slot in slots}
+    total_bytes = float(sum(size(slot, chosen[slot]) for slot in slots))
+    total_error = sum(errors[slot][chosen[slot]] for slot in slots)
     heap: list[tuple[float, int, int]] = []
 
     def push(index: int, below: int) -> None:

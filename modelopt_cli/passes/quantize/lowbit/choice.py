@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar, Literal
 
@@ -10,7 +11,8 @@ from pydantic import Field
 
 from modelopt_cli.errors import UsageError
 from modelopt_cli.graph.edit import all_nodes
-from modelopt_cli.passes.base import Pass, PassContext
+from modelopt_cli.graph.io import MAX_PROTOBUF_BYTES, model_bytes, weight_bytes
+from modelopt_cli.passes.base import Pass, PassContext, PassResult
 from modelopt_cli.passes.quantize.lowbit.budget import spread_bits
 from modelopt_cli.passes.quantize.lowbit.decode import NODE_BYTES, decoding_nodes
 from modelopt_cli.passes.quantize.lowbit.packing import packed_bytes
@@ -20,6 +22,7 @@ from modelopt_cli.passes.quantize.lowbit.slots import Slot, find_slots
 
 FEW_INPUTS = 32  # errors of so few weights do not average out in an output, and they are a small share of the bytes
 SCALE_BYTES = 2  # float16
+STAMP_BYTES = 1400  # what says where a file comes from
 
 
 class LowBitPass(Pass):
@@ -115,7 +118,29 @@ class LowBitPass(Pass):
         assert self.max_size is not None
         tensors = [v.const_value for graph in model.graphs() for v in graph.initializers.values()]
         total = sum(tensor.nbytes for tensor in tensors if tensor is not None)
-        rest = total - sum(slot.array.nbytes for slot in (*free, *fixed) if slot.value.is_initializer())
-        rest += sum(1 for _ in all_nodes(model)) * NODE_BYTES
+        held = sum(slot.array.nbytes for slot in (*free, *fixed) if slot.value.is_initializer())
+        rest = _file_bytes(model, total) - held + STAMP_BYTES
         rest += sum(self._size(slot, bits) for slot, bits in fixed.items())
         return self.max_size * (total if self.max_size <= 1 else 1) - rest
+
+    def finish(self, result: PassResult) -> PassResult:
+        """The result, with a notice where the size that was asked for is out of reach."""
+        if self.bits != "auto" or self.max_size is None or self.max_size <= 1:
+            return result
+        size = _file_bytes(result.model, weight_bytes(result.model)) + STAMP_BYTES
+        if size <= self.max_size:
+            return result
+        notice = {
+            "code": "size-missed",
+            "message": f"the file takes about {size / 1e3:.0f} kB, not {self.max_size / 1e3:.0f} kB: "
+            "weights that can be stored in 2 bits are, the rest is operators and other weights",
+            "advice": "a larger max_size, or prune first",
+        }
+        return replace(result, details=result.details | {"notices": [*result.details.get("notices", ()), notice]})
+
+
+def _file_bytes(model: ir.Model, weights: int) -> int:
+    """Of the file; of large models as good as those of their weights."""
+    if weights < MAX_PROTOBUF_BYTES // 4:
+        return len(model_bytes(model))
+    return weights + sum(1 for _ in all_nodes(model)) * NODE_BYTES

@@ -50,7 +50,7 @@ class Codebook(LowBitPass):
         done = store_float(model, {slot: self.grid_of(slot, bits[slot]) for slot in slots}, ctx)
         for graph in model.graphs():
             drop_unread_weights(graph)
-        return result_of(model, done, bits)
+        return self.finish(result_of(model, done, bits))
 
     def block_of(self, slot: Slot, bits: int) -> int:
         """Inputs that share a multiplier; 0 for all of an output."""

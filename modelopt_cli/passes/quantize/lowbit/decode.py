@@ -11,7 +11,7 @@ import onnx_ir as ir
 from modelopt_cli.passes.quantize.lowbit.encoding import Encoded, stored_scale
 from modelopt_cli.passes.quantize.lowbit.packing import PLANES, NodeWriter, can_pack, pack, packed_bytes
 
-NODE_BYTES = 120  # what a node with its names takes in the file, about
+NODE_BYTES = 170  # what a node with its names takes in the file, about
 
 
 def decoding_nodes(bits: int, *, blocks: bool, table: bool, shifts: bool = False) -> int:

@@ -85,7 +85,7 @@ class QuantizeWeights(LowBitPass):
         done.add(store_integer(model, products, ctx, DynamicOptions(reduce_range=_is_reduced(ctx.target))))
         for graph in model.graphs():
             drop_unread_weights(graph)
-        return result_of(model, done, bits)
+        return self.finish(result_of(model, done, bits))
 
     def block_of(self, slot: Slot, bits: int) -> int:
         """Inputs that share a step; 0 for all of an output."""

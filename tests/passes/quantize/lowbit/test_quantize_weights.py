@@ -377,3 +377,10 @@ def test_rows_that_do_not_fill_bytes(kind: type[Pass], width: int, bits: int) ->
     result = run_pass(kind(bits=bits), model)
     assert result.changed == 1
     assert error(model, result.model) < 6 * 4.0**-bits + 5e-4
+
+
+def test_a_size_out_of_reach_is_said() -> None:
+    model, data = two_products()
+    result = run_pass(Codebook(bits="auto", max_size=8000), model, calibration=data)
+    assert result.details["notices"][0]["code"] == "size-missed"
+    assert "notices" not in run_pass(Codebook(bits="auto", max_size=90000), model, calibration=data).details

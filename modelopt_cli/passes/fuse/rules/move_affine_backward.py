@@ -41,8 +41,8 @@ class MoveAffineBackward(Rule[Found]):
         before = None if affine is None else affine.source.producer()
         if affine is None or before is None or (read_affine(before) is not None and before.op_type != "Add"):
             return None
-        if before.op_type in LINEAR_OPS and before.op_type != "MatMul":
-            return None
+        if before.op_type in LINEAR_OPS and (before.op_type != "MatMul" or affine.scale is None):
+            return None  # a sum behind a MatMul is its bias
         scale, offset = as_vector(affine.scale, affine.source, ONE), as_vector(affine.offset, affine.source, ZERO)
         if scale is None or offset is None or (change := Change(scale, offset)).is_neutral:
             return None  # x * 1 is for `drop-no-op`

@@ -145,15 +145,15 @@ def open_cache() -> Cache:
         return Cache(Path(os.devnull), 0)
 
 
-def parse_size(text: str) -> int:
-    """``500MB`` -> 500000000.
+def parse_size(text: str, where: str = SIZE_VARIABLE) -> int:
+    """``500MB`` -> 500000000; ``where`` is what an error names.
 
     Raises:
         UsageError: Not of that form.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?B)?", text.strip().upper())
     if match is None:
-        raise UsageError(f"'{text}' is no size", where=SIZE_VARIABLE, hint="500MB, 2GB, or 0 for no cache")
+        raise UsageError(f"'{text}' is no size", where=where, hint="a number with a unit: 500MB, 2GB")
     return int(float(match[1]) * _UNITS[match[2] or ""])
 
 

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from modelopt_cli.cache import Cache
 from modelopt_cli.calibration.channels import ChannelAccumulator
+from modelopt_cli.calibration.memory import DEFAULT_MB, WorkingMemory
 from modelopt_cli.calibration.observers import make_observer
 from modelopt_cli.calibration.probe import probe_in_groups
 from modelopt_cli.calibration.ranges import ChannelStats, ObserverName, ObserverOptions, Range
@@ -15,8 +16,6 @@ from modelopt_cli.calibration.saved import SavedStatistics, statistics_key
 from modelopt_cli.calibration.watch import RangeChoices, RangeWatch
 from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.progress import Progress, Silent
-
-MAX_MEMORY_MB = 256.0
 
 
 def collect_ranges(
@@ -27,7 +26,7 @@ def collect_ranges(
     observer: ObserverName | Mapping[str, ObserverName] = "minmax",
     options: ObserverOptions | None = None,
     threads: int = 1,
-    max_memory_mb: float = MAX_MEMORY_MB,
+    max_memory_mb: float = DEFAULT_MB,
     progress: Progress | None = None,
 ) -> dict[str, Range]:
     """The range of each tensor over all samples of a dataset that fits the model (see `data.bind`).
@@ -78,7 +77,7 @@ def collect_range_choices(
     *,
     options: ObserverOptions | None = None,
     threads: int = 1,
-    max_memory_mb: float = MAX_MEMORY_MB,
+    memory: WorkingMemory | None = None,
     progress: Progress | None = None,
     cache: Cache | None = None,
 ) -> RangeChoices:
@@ -91,7 +90,7 @@ def collect_range_choices(
         observers: The rules, each of which gives a range.
         options: As there.
         threads: As there.
-        max_memory_mb: As there.
+        memory: What may be held; by default as there, one sample at a time.
         progress: As there.
         cache: Where the answer may lie already, or the half of it that an interrupted run left, and is stored.
 
@@ -100,10 +99,10 @@ def collect_range_choices(
         DataError: The data set is empty, damaged, not finite, or the model does not run on it.
     """
     names = list(dict.fromkeys(tensors))
-    settings, sink = options or ObserverOptions(), progress or Silent()
+    settings, sink, memory = options or ObserverOptions(), progress or Silent(), memory or WorkingMemory()
     watch = RangeWatch(names, observers, settings)
     saved = None
-    if cache is not None and (key := statistics_key(model, names, dataset, observers, settings, max_memory_mb)):
+    if cache is not None and (key := statistics_key(model, names, dataset, observers, settings, memory.tensors_mb)):
         saved = SavedStatistics(cache, key)
         if (known := saved.finished()) is not None:
             return known
@@ -114,7 +113,8 @@ def collect_range_choices(
         names,
         dataset,
         threads=threads,
-        max_memory_mb=max_memory_mb,
+        max_memory_mb=memory.tensors_mb,
+        spare_mb=memory.spare_mb,
         progress=sink,
         label="calibrating",
         enough=watch.is_over if saved is None else saved.watching(watch),
@@ -135,7 +135,7 @@ def collect_channel_stats(
     axis: int | Mapping[str, int],
     *,
     threads: int = 1,
-    max_memory_mb: float = MAX_MEMORY_MB,
+    max_memory_mb: float = DEFAULT_MB,
     progress: Progress | None = None,
 ) -> dict[str, ChannelStats]:
     """Extremes and the first two moments of each channel of each tensor, for bias correction and equalization.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 import onnx_ir as ir
@@ -11,10 +12,14 @@ import onnx_ir as ir
 from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.errors import DataError, ModelError
 from modelopt_cli.graph.edit import constant
+from modelopt_cli.parallel import cores, in_order
 from modelopt_cli.profiling.session import Session, one_line, open_session, runtime_errors
 from modelopt_cli.progress import Progress
 
 BYTES_PER_VALUE = 4
+# What a sample that runs beside the first holds: its tensors, twice waiting and in the session, and a heap of its own.
+COPIES = 6
+THREAD_BYTES = 100 * 2**20
 
 
 class Probe:
@@ -67,13 +72,15 @@ def probe_in_groups(
     max_memory_mb: float,
     progress: Progress,
     label: str,
+    spare_mb: float = 0.0,
     enough: Callable[[Sequence[str], int], bool] | None = None,
     seen: Mapping[str, int] | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every wanted tensor of every sample, as (name, array), within a bound on what is held at once.
 
     Tensors are cut into groups whose sizes, measured on the first sample, add up to the bound; the data is gone
-    through once per group. Arrays are dropped as soon as the caller asks for the next.
+    through once per group. Arrays are dropped as soon as the caller asks for the next. With memory to spare, samples
+    run on several cores; they come in order, so what is found does not depend on how many.
 
     Args:
         model: It is not edited.
@@ -83,6 +90,7 @@ def probe_in_groups(
         max_memory_mb: The bound.
         progress: Where to say how far it is.
         label: What to call it there.
+        spare_mb: Memory beyond the bound, for samples that run beside the first.
         enough: Asked after each sample with the group and the samples seen: whether to leave the rest.
         seen: First tensor of a group -> samples that an earlier run saw, which are passed over; with any, constants are
             not given again.
@@ -94,7 +102,8 @@ def probe_in_groups(
     constants = {name: array for name in tensors if (array := _constant(model, name)) is not None}
     if not seen:
         yield from constants.items()
-    groups = _groups(_sizes(model, [n for n in tensors if n not in constants], dataset, threads), max_memory_mb)
+    sizes = _sizes(model, [n for n in tensors if n not in constants], dataset, threads)
+    groups = _groups(sizes, max_memory_mb)
     with progress.task(label, len(dataset) * len(groups)) as advance:
         for group in groups:
             passed_over = min((seen or {}).get(group[0], 0), len(dataset))
@@ -102,13 +111,11 @@ def probe_in_groups(
             if passed_over == len(dataset):
                 continue
             probe = Probe(model, group, threads)
-            remaining = len(dataset)
-            for sample in dataset:
+            skipped = -(-passed_over // dataset.batch_size)
+            remaining = len(dataset) - min(skipped * dataset.batch_size, len(dataset))
+            workers = _workers(sum(sizes[name] for name in group), spare_mb)
+            for _, found in in_order(probe.run, islice(dataset, skipped, None), workers):
                 valid = min(dataset.batch_size, remaining)
-                if len(dataset) - remaining < passed_over:
-                    remaining -= valid
-                    continue
-                found = probe.run(sample)
                 for name in group:
                     yield name, without_repeats(found.pop(name), dataset.batch_size, valid)
                 remaining -= valid
@@ -116,6 +123,11 @@ def probe_in_groups(
                 if enough is not None and enough(group, len(dataset) - remaining):
                     advance(remaining)
                     break
+
+
+def _workers(held: float, spare_mb: float) -> int:
+    """Samples that may run at a time, by the bytes that one's tensors hold."""
+    return max(1, min(cores(), 1 + int(spare_mb * 2**20 / (COPIES * held + THREAD_BYTES))))
 
 
 def without_repeats(array: np.ndarray, batch: int, valid: int) -> np.ndarray:

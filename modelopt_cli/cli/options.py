@@ -162,6 +162,18 @@ PlanOut = Annotated[
 Locked = Annotated[bool, typer.Option("--locked", help="With --plan: the same inputs, versions and bytes, or exit 1.")]
 
 
+SearchBudget = Annotated[
+    float | None,
+    typer.Option("--budget", min=0, metavar="SECONDS", help="Time to search for a faster plan in. Default: 30."),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory", metavar="SIZE", help="For arrays of calibration; more lets more cores work. Default: 256MB."
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunFlags:
     """What `compress` and its parts have in common."""
@@ -177,6 +189,8 @@ class RunFlags:
     batch: Batch = None
     shapes: Shape = None
     seed: Seed = None
+    budget: SearchBudget = None
+    max_memory: MaxMemory = None
     report: ReportFile = None
     annotations: Annotations = None
     depfile: Depfile = None

@@ -34,7 +34,7 @@ def read_recipe(name: str, flags: RunFlags) -> Recipe:
     """
     from modelopt_cli.recipe.load import load_recipe
 
-    return load_recipe(name, overrides=[*(flags.overrides or ()), *_overrides(flags)])
+    return _searching(load_recipe(name, overrides=[*(flags.overrides or ()), *_overrides(flags)]), flags)
 
 
 def recipe_of_flags(settings: Mapping[str, Any], flags: RunFlags) -> Recipe:
@@ -46,7 +46,7 @@ def recipe_of_flags(settings: Mapping[str, Any], flags: RunFlags) -> Recipe:
     from modelopt_cli.recipe.load import parse_recipe
 
     text = json.dumps({"version": 1, **settings})  # JSON is YAML
-    return parse_recipe(text, "flags", overrides=[*(flags.overrides or ()), *_overrides(flags)])
+    return _searching(parse_recipe(text, "flags", overrides=[*(flags.overrides or ()), *_overrides(flags)]), flags)
 
 
 def run_recipe(
@@ -178,7 +178,7 @@ def _tell(report: RunReport, job: Job, more: Callable[[RunReport], Iterable[Rend
 
 
 def _options(recipe: Recipe, flags: RunFlags) -> CompressOptions:
-    from modelopt_cli.cache import open_cache
+    from modelopt_cli.cache import open_cache, parse_size
     from modelopt_cli.evaluation.metrics import find_metric
     from modelopt_cli.pipeline.options import CompressOptions
     from modelopt_cli.report.write import DETAILED
@@ -196,6 +196,7 @@ def _options(recipe: Recipe, flags: RunFlags) -> CompressOptions:
         shapes=parse_shapes(flags.shapes),
         allow_random_calibration=flags.allow_random,
         inside=flags.report is not None and flags.report.suffix.lower() in DETAILED,
+        max_memory=None if flags.max_memory is None else parse_size(flags.max_memory, "--max-memory"),
         locked=flags.locked,
         cache=open_cache(),
         progress=progress_sink(flags.quiet),
@@ -244,15 +245,30 @@ def _overrides(flags: RunFlags) -> list[str]:
     return [*seed, *(f"target.provider={word}" for word in words if word in PROVIDERS)]
 
 
+def _searching(recipe: Recipe, flags: RunFlags) -> Recipe:
+    """The recipe with ``--budget`` in every step that searches.
+
+    Raises:
+        UsageError: None does.
+    """
+    if flags.budget is None:
+        return recipe
+    changed = recipe.with_option("budget", flags.budget)
+    if changed is recipe:
+        raise UsageError(f"no step of recipe {recipe.name} searches", where="--budget", hint="leave it out")
+    return changed
+
+
 def _print_plan(
     source: SourceModel, output: Path | None, recipe: Recipe, options: CompressOptions, flags: RunFlags
 ) -> None:
     """What a run would do and take; all that can be checked without doing it is checked."""
-    from modelopt_cli.pipeline.preflight import check_memory, estimate
+    from modelopt_cli.pipeline.preflight import check_memory, estimate, working_memory
     from modelopt_cli.pipeline.prepare import prepare
 
     expected = estimate(prepare(source, recipe, options), source, recipe, options)
     check_memory(expected, source)
+    working_memory(options)
     plan = {
         "model": source.label,
         "output": PIPE if output is None else str(output),

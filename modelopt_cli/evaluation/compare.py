@@ -82,6 +82,7 @@ def compare(
     threads: int = 1,
     max_samples: int | None = None,
     mask_threshold: float | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Run both models over a dataset that fits them (see `data.bind`), samples on all processors at once.
@@ -94,6 +95,7 @@ def compare(
         threads: Threads of each session; as many runs at once as processors allow.
         max_samples: At most this many, spread evenly; default all.
         mask_threshold: Also measure how far what lies above it overlaps, on every output.
+        workers: Samples at a time, which each take memory; None for as many as the processors allow.
         progress: Where to say how far it is.
 
     Raises:
@@ -110,7 +112,7 @@ def compare(
     dims = {dim for value in sessions[0].get_inputs() for dim in value.shape[1:]}
     meters = [AgreementMeter(each.name, mask_threshold, scores=are_scores(each.shape, dims)) for each in declared]
     kept: tuple[list[Any], list[Any]] = ([], [])
-    found = session_outputs(sessions, names, data, progress or Silent(), "comparing", threads=threads)
+    found = session_outputs(sessions, names, data, progress or Silent(), "comparing", threads=threads, workers=workers)
     for index, pair in enumerate(found):
         for meter, ref, got in zip(meters, *pair, strict=True):
             if isinstance(ref, np.ndarray) and ref.dtype.kind in "fiub":

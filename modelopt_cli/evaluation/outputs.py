@@ -20,7 +20,14 @@ Outputs = list[np.ndarray]
 
 
 def session_outputs(
-    sessions: Sequence[Session], names: Sequence[str], data: Dataset, progress: Progress, label: str, *, threads: int
+    sessions: Sequence[Session],
+    names: Sequence[str],
+    data: Dataset,
+    progress: Progress,
+    label: str,
+    *,
+    threads: int,
+    workers: int | None = None,
 ) -> Iterator[tuple[Outputs, ...]]:
     """Per sample and session the outputs, each with a batch axis of 1 where the model has one.
 
@@ -34,13 +41,14 @@ def session_outputs(
         progress: Where to say how far it is.
         label: What to call it there.
         threads: Of each session: as many processors does a run keep busy. 0: all.
+        workers: Runs at a time, which each take memory; None for as many as the processors allow.
 
     Raises:
         DataError: No samples, or one on which a model does not run.
     """
     if not len(data):
         raise DataError("holds no samples", where=data.source)
-    workers = max(1, cores() // threads) if threads else 1
+    workers = workers or (max(1, cores() // threads) if threads else 1)
     work = _Work(sessions, names)
     with progress.task(label, len(data)) as advance:
         remaining = len(data)

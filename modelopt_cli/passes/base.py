@@ -12,6 +12,7 @@ import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict
 
 from modelopt_cli.cache import Cache
+from modelopt_cli.calibration.memory import WorkingMemory
 from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.errors import UsageError
 from modelopt_cli.progress import Progress, Silent
@@ -58,6 +59,7 @@ class PassContext:
         accuracy_drop: What a candidate loses against the source on the labelled samples, as a fraction; None where
             nobody asked for a limit.
         cache: Where statistics of the calibration data are kept between runs; None keeps nothing.
+        memory: What calibration may hold.
         progress: Where long work says how far it is.
     """
 
@@ -67,6 +69,7 @@ class PassContext:
     sample: Sample | None = None
     accuracy_drop: Callable[[ir.Model], float] | None = None
     cache: Cache | None = None
+    memory: WorkingMemory = field(default_factory=WorkingMemory)
     progress: Progress = field(default_factory=Silent)
 
     @property

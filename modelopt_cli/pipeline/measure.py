@@ -120,6 +120,7 @@ def measure_fidelity(
         data,
         metric,
         max_samples=None if held_out else AGREEMENT_SAMPLES,
+        workers=None if held_out else 1,  # so few samples are not worth the memory of several at a time
         progress=progress,
     )
     return Fidelity(data.source, found.samples, found.agreement, found.accuracy, data.source == RandomDataset.source)

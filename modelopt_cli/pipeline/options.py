@@ -25,6 +25,8 @@ class CompressOptions:
         shapes: Input name -> shape, for dynamic dimensions that no data decides.
         budget_s: Seconds spent on measuring latency, per provider; None takes the recipe's.
         allow_random_calibration: Draw calibration data at random when none is given; stamped in the report.
+        max_memory: Bytes that calibration may hold of tensors and statistics at a time, beside the model and its
+            sessions; None for 256 MB. Less means more passes over the data, more lets more cores work.
         profile: Measure latency at all.
         inside: Also look inside of the models, for the report: every layer's error and zeros, the time of every kernel.
         plan: Decisions to replay instead of measuring.
@@ -42,6 +44,7 @@ class CompressOptions:
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     budget_s: float | None = None
     allow_random_calibration: bool = False
+    max_memory: int | None = None
     profile: bool = True
     inside: bool = False
     plan: RunPlan | None = None

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelopt_cli.calibration.collector import MAX_MEMORY_MB
-from modelopt_cli.errors import PassError
+from modelopt_cli.calibration.memory import WorkingMemory
+from modelopt_cli.errors import PassError, UsageError
 from modelopt_cli.format import format_bytes, format_seconds
 from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, SourceModel, check_room
 from modelopt_cli.passes.quantize.calibrated import is_this_machine
@@ -26,6 +26,7 @@ FILES_IN_MEMORY = 6.5
 FILES_IN_MEMORY_OUTSIDE = 2.5  # weights in files of their own are mapped; the sessions of both sides copy them
 SESSIONS_AT_ONCE = 2  # the original's and the result's
 OBSERVED = 4  # tensors that calibration holds at once, in those that a plain run does: it may not reuse their memory
+LEAST_WORKING_MB = 16.0
 RUNS_EACH_SAMPLE = 4  # calibration: ranges, rounding, and the judge of both sides
 SAY_ABOVE_S = 30.0
 
@@ -57,9 +58,24 @@ def estimate(prepared: Prepared, source: SourceModel, recipe: Recipe, options: C
     run_s, activations = _one_run(prepared, source)
     memory = resident_bytes() + round(factor * source.file_bytes) + SESSIONS_AT_ONCE * activations
     if prepared.data.calibration is not None:
-        memory += min(OBSERVED * activations, round(MAX_MEMORY_MB * 2**20))
+        memory += min(OBSERVED * activations, round(working_memory(options).tensors_mb * 2**20))
     seconds = sum(_seconds(prepared, recipe, options, run_s))
     return Estimate(seconds, memory, available_bytes(), source.file_bytes)
+
+
+def working_memory(options: CompressOptions) -> WorkingMemory:
+    """What calibration may hold at a time, by ``options.max_memory``.
+
+    Raises:
+        UsageError: That is too little to work with.
+    """
+    if options.max_memory is None:
+        return WorkingMemory()
+    megabytes = options.max_memory / 2**20
+    if megabytes < LEAST_WORKING_MB:
+        message = f"{format_bytes(options.max_memory)} holds hardly one tensor"
+        raise UsageError(message, where="--max-memory", hint=f"{LEAST_WORKING_MB:.0f}MB or more")
+    return WorkingMemory(megabytes)
 
 
 def check_memory(expected: Estimate, source: SourceModel) -> None:

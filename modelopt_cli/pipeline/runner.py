@@ -30,7 +30,7 @@ from modelopt_cli.pipeline.measure import (
 from modelopt_cli.pipeline.memory import release_memory
 from modelopt_cli.pipeline.options import CompressOptions
 from modelopt_cli.pipeline.plan import decisions
-from modelopt_cli.pipeline.preflight import check_memory, estimate, expectation
+from modelopt_cli.pipeline.preflight import check_memory, estimate, expectation, working_memory
 from modelopt_cli.pipeline.prepare import RunData, metric_of, prepare
 from modelopt_cli.pipeline.provenance import environment, stamp
 from modelopt_cli.pipeline.steps import run_steps
@@ -91,6 +91,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         calibration=data.calibration,
         sample=feeds.arrays,
         accuracy_drop=accuracy_drop(source, data.evaluation, metric_of(recipe, options, data), passes),
+        memory=working_memory(options),
         cache=options.cache,
         progress=options.progress,
     )

@@ -138,6 +138,22 @@ class Recipe(Section):
             raise UsageError(f"has no {family} step (it has: {names})", where=f"recipe {self.name}")
         return self.model_copy(update={"steps": kept})
 
+    def with_option(self, name: str, value: object) -> Recipe:
+        """This recipe with an option set in every step whose pass has it; itself where none has.
+
+        Raises:
+            RecipeError: The value is out of the option's range.
+        """
+        steps = tuple(
+            step.model_copy(update={"options": {**step.options, name: value}})
+            if name in type(run).model_fields
+            else step
+            for step, run in zip(self.steps, self.passes(), strict=True)
+        )
+        changed = self if steps == self.steps else self.model_copy(update={"steps": steps})
+        changed.passes()
+        return changed
+
     @property
     def dialect(self) -> Dialect:
         """The one written; or onnxruntime's for a recipe that quantizes for its CPU, and standard ONNX otherwise."""

@@ -12,6 +12,7 @@ import pytest
 from modelopt_cli.cache import Cache
 from modelopt_cli.calibration import saved
 from modelopt_cli.calibration.collector import collect_range_choices
+from modelopt_cli.calibration.memory import WorkingMemory
 from modelopt_cli.calibration.probe import Probe
 from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions
 from modelopt_cli.calibration.watch import RangeChoices
@@ -52,7 +53,9 @@ def cache(tmp_path: Path) -> Cache:
 def collect(model: ir.Model, data: ArrayDataset, cache: Cache | None, **options: float) -> RangeChoices:
     bound = options.pop("max_memory_mb", 256.0)
     settings = ObserverOptions(**options)  # type: ignore[arg-type]
-    return collect_range_choices(model, TENSORS, data, RULES, options=settings, max_memory_mb=bound, cache=cache)
+    return collect_range_choices(
+        model, TENSORS, data, RULES, options=settings, memory=WorkingMemory(bound), cache=cache
+    )
 
 
 def test_the_second_time_nothing_is_read(model: ir.Model, cache: Cache) -> None:

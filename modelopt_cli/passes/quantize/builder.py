@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from modelopt_cli.cache import Cache
 from modelopt_cli.calibration.collector import collect_range_choices
+from modelopt_cli.calibration.memory import WorkingMemory
 from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions, Range
 from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.graph.edit import drop_unread_weights, forget_names
@@ -74,6 +75,7 @@ class Builder:
         rest: What is done to the model besides, after the static part: dynamic products, say.
         cache: Where ranges are kept between runs.
         contrib: Whether the result may hold onnxruntime's own operators.
+        memory: What calibration may hold.
         progress: Where to say how far calibration is.
     """
 
@@ -89,12 +91,14 @@ class Builder:
         rest: Rest | None = None,
         second_order: bool = True,
         contrib: bool = False,
+        memory: WorkingMemory | None = None,
         cache: Cache | None = None,
         progress: Progress,
     ) -> None:
         self._model = model
         self._residuals = residuals_to_add(model)
         self._contrib = contrib
+        self._memory = memory or WorkingMemory()
         self.scheme = scheme
         self._data = data
         self._per_channel = per_channel and scheme.per_channel
@@ -137,6 +141,7 @@ class Builder:
                 self._data,
                 self.observers,
                 options=self._options,
+                memory=self._memory,
                 progress=self._progress,
                 cache=self._cache,
             )
@@ -216,7 +221,7 @@ class Builder:
         """Rounding of all products of a plan; what an earlier plan had is known."""
         nodes = [what.node for what in self.regions(plan).integer.values() if what.kind == "multiply"]
         nodes = [node for node in nodes if str(node.outputs[0].name) not in self._rounding.means]
-        known = collect_patches(self._model, nodes, self._data.take(ROUNDING_SAMPLES), self._progress)
+        known = collect_patches(self._model, nodes, self._data.take(ROUNDING_SAMPLES), self._progress, self._memory)
         for each in known:
             found = round_products([each], reduce_range=self._is_reduced(each[0]))
             self._rounding = Rounding(self._rounding.weights | found.weights, self._rounding.means | found.means)
@@ -229,7 +234,7 @@ class Builder:
         nodes = [what.node for what in self.regions(plan).integer.values() if what.kind == "multiply"]
         nodes = [n for n in nodes if has_weight(n) and n.outputs[0].name not in self._saturates]
         if nodes and all(source_of(node) in by_name for node in nodes):
-            found = find_saturating(self._model, nodes, by_name, self._data, self._progress)
+            found = find_saturating(self._model, nodes, by_name, self._data, self._progress, self._memory)
             self._saturates |= {str(n.outputs[0].name): n.outputs[0].name in found for n in nodes}
 
     def _is_reduced(self, node: ir.Node) -> bool:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from modelopt_cli.calibration.memory import WorkingMemory
 from modelopt_cli.calibration.probe import probe_in_groups
 from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.progress import Progress
 
 LARGEST_MOMENT = 4096  # channels; beyond it the K x K moment costs more memory and time than it gives
-PROBE_MEMORY_MB = 64.0
 ROWS_AT_ONCE = 256  # a product with few rows spends its time on reading and writing the K x K moment
 
 
@@ -75,7 +75,13 @@ class _Accumulator:
 
 
 def collect_input_statistics(
-    model: ir.Model, tensors: Sequence[str], dataset: Dataset, progress: Progress, *, threads: int = 1
+    model: ir.Model,
+    tensors: Sequence[str],
+    dataset: Dataset,
+    progress: Progress,
+    *,
+    threads: int = 1,
+    memory: WorkingMemory | None = None,
 ) -> dict[str, InputStatistics]:
     """Statistics of tensors of the main graph whose last axis counts channels.
 
@@ -86,13 +92,15 @@ def collect_input_statistics(
         ModelError: There is no such tensor, or the runtime cannot load the model.
         DataError: The data set is empty or damaged, or the model does not run on it.
     """
+    memory = memory or WorkingMemory()
     found: dict[str, _Accumulator] = {}
     stream = probe_in_groups(
         model,
         tensors,
         dataset,
         threads=threads,
-        max_memory_mb=PROBE_MEMORY_MB,
+        max_memory_mb=memory.inputs_mb,
+        spare_mb=memory.spare_mb,
         progress=progress,
         label="second moments",
     )

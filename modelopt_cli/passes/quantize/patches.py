@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from modelopt_cli.calibration.memory import WorkingMemory
 from modelopt_cli.calibration.probe import probe_in_groups
 from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.graph.edit import constant
@@ -17,7 +18,6 @@ POSITIONS = 96  # patches per sample and node, spread over the picture: neighbou
 PATCHES_AT_ONCE = 768  # with few at a time, reading and writing the K x K moment would take longer than the product
 LARGE_PATCH = 256
 LARGEST_PATCH = 2304  # 256 channels of 3 x 3; above, the covariance costs more time and memory than it gives
-MEMORY_MB = 48.0
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,22 @@ class _Accumulator:
 
 
 def collect_patches(
-    model: ir.Model, nodes: Sequence[ir.Node], dataset: Dataset, progress: Progress
+    model: ir.Model,
+    nodes: Sequence[ir.Node],
+    dataset: Dataset,
+    progress: Progress,
+    memory: WorkingMemory | None = None,
 ) -> Iterator[tuple[ir.Node, PatchStatistics]]:
-    """Statistics of each node's input patches, in batches that together stay within `MEMORY_MB`.
+    """Statistics of each node's input patches, in batches that together stay within the memory.
 
     Args:
         model: The float model.
         nodes: Conv (two-dimensional), Gemm and MatMul of its main graph with constant weights; others are left out.
         dataset: Samples; gone through once per batch.
         progress: Where to say how far it is.
+        memory: What may be held.
     """
+    memory = memory or WorkingMemory()
     batch: list[ir.Node] = []
     held = 0.0
     for node in nodes:
@@ -87,24 +93,31 @@ def collect_patches(
         if size == 0 or size > LARGEST_PATCH:
             continue
         need = groups * size * size * 4 / 2**20
-        if batch and held + need > MEMORY_MB:
-            yield from _collect(model, batch, dataset, progress)
+        if batch and held + need > memory.patches_mb:
+            yield from _collect(model, batch, dataset, progress, memory)
             batch, held = [], 0.0
         batch.append(node)
         held += need
     if batch:
-        yield from _collect(model, batch, dataset, progress)
+        yield from _collect(model, batch, dataset, progress, memory)
 
 
 def _collect(
-    model: ir.Model, nodes: Sequence[ir.Node], dataset: Dataset, progress: Progress
+    model: ir.Model, nodes: Sequence[ir.Node], dataset: Dataset, progress: Progress, memory: WorkingMemory
 ) -> Iterator[tuple[ir.Node, PatchStatistics]]:
     found = {node: _Accumulator(*patch_size(node)) for node in nodes}
     readers: dict[str, list[ir.Node]] = {}
     for node in nodes:
         readers.setdefault(source_of(node), []).append(node)
     stream = probe_in_groups(
-        model, list(readers), dataset, threads=1, max_memory_mb=MEMORY_MB, progress=progress, label="second moments"
+        model,
+        list(readers),
+        dataset,
+        threads=1,
+        max_memory_mb=memory.patches_mb,
+        spare_mb=memory.spare_mb,
+        progress=progress,
+        label="second moments",
     )
     for name, array in stream:
         for node in readers[name]:

@@ -100,6 +100,7 @@ class Quantize(CalibratedPass):
             observers=self._observers,
             cache=ctx.cache,
             progress=ctx.progress,
+            memory=ctx.memory,
             contrib=ctx.target.provider == "cpu" and ctx.target.dialect == "onnxruntime",
         )
         return builder, alone

@@ -30,7 +30,6 @@ NEVER = {
     "RNN": "onnxruntime has no integer RNN",
 }
 CALIBRATION_SAMPLES = 256  # a moment of 1,536 channels from 3,500 short rows still fits them too well
-MOMENT_MEMORY_MB = 128.0
 
 
 class QuantizeDynamic(Pass):
@@ -100,7 +99,7 @@ def quantize_products(
 ) -> Edits:
     """`quantize_matmuls_dynamic` with statistics from the calibration data of ``ctx``, when there is some.
 
-    The second moments of one batch of inputs at a time are held (`MOMENT_MEMORY_MB`); the data is gone through once
+    The second moments of one batch of inputs at a time are held (`WorkingMemory`); the data is gone through once
     per batch.
     """
     answers = [find_product(node) for node in nodes]
@@ -109,11 +108,11 @@ def quantize_products(
         return quantize_matmuls_dynamic(model, nodes, ctx.target, options=options, make_weight=make_weight)
     edits = Edits(skipped=[answer for answer in answers if isinstance(answer, Skip)])
     original, data = model.clone(), ctx.calibration.take(CALIBRATION_SAMPLES)
-    for batch in _batches(group_by_source(found)):
+    for batch in _batches(group_by_source(found), ctx.memory.moments_mb):
         names = [group[0].source.name or "" for group in batch if group[0].node.graph is model.graph]
         known: dict[str, InputStatistics] = {}
         if names:
-            known = collect_input_statistics(original, names, data, ctx.progress)
+            known = collect_input_statistics(original, names, data, ctx.progress, memory=ctx.memory)
         part = [product.node for group in batch for product in group]
         edits.add(
             quantize_matmuls_dynamic(
@@ -123,13 +122,13 @@ def quantize_products(
     return edits
 
 
-def _batches(groups: Iterable[list[Product]]) -> Iterator[list[list[Product]]]:
+def _batches(groups: Iterable[list[Product]], moments_mb: float) -> Iterator[list[list[Product]]]:
     """Groups whose second moments together stay within the bound."""
     batch: list[list[Product]] = []
     held = 0
     for group in groups:
         size = moment_bytes(group[0].channels)
-        if batch and held + size > MOMENT_MEMORY_MB * 2**20:
+        if batch and held + size > moments_mb * 2**20:
             yield batch
             batch, held = [], 0
         batch.append(group)

@@ -54,6 +54,7 @@ class QuantizeStatic(CalibratedPass):
             observers=self._observers,
             cache=ctx.cache,
             progress=ctx.progress,
+            memory=ctx.memory,
             contrib=ctx.target.provider == "cpu" and ctx.target.dialect == "onnxruntime",
         )
         log: list[str] = []

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from modelopt_cli.calibration.memory import WorkingMemory
 from modelopt_cli.calibration.probe import probe_in_groups
 from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.graph.edit import constant
 from modelopt_cli.passes.quantize.kinds import weight_axis
 from modelopt_cli.passes.quantize.params import QuantParams
-from modelopt_cli.passes.quantize.patches import MEMORY_MB, patch_size, patches_of, source_of
+from modelopt_cli.passes.quantize.patches import patch_size, patches_of, source_of
 from modelopt_cli.passes.quantize.second_order import as_rows
 from modelopt_cli.passes.quantize.weights import quantize_weight
 from modelopt_cli.progress import Progress
@@ -34,6 +35,7 @@ def find_saturating(
     grids: Mapping[str, QuantParams],
     dataset: Dataset,
     progress: Progress,
+    memory: WorkingMemory | None = None,
 ) -> set[str]:
     """Names of the outputs of nodes whose 16-bit pair sums saturate, or nearly, with 8-bit weights.
 
@@ -43,7 +45,9 @@ def find_saturating(
         grids: Grid of each node's input, by tensor name.
         dataset: Samples; a few are looked at.
         progress: Where to say how far it is.
+        memory: What may be held.
     """
+    memory = memory or WorkingMemory()
     found = {str(node.outputs[0].name) for node in nodes if patch_size(node)[1] == 0}  # nobody can look: be safe
     seen = [node for node in nodes if str(node.outputs[0].name) not in found]
     weights = {node: rows for node in seen if (rows := _risky_rows(node)) is not None}
@@ -55,7 +59,8 @@ def find_saturating(
         list(readers),
         dataset.take(SAMPLES),
         threads=1,
-        max_memory_mb=MEMORY_MB,
+        max_memory_mb=memory.patches_mb,
+        spare_mb=memory.spare_mb,
         progress=progress,
         label="16-bit sums",
     )

@@ -157,7 +157,7 @@ def _encoded(
     if ctx.calibration is not None:
         by_node = {slot.node: slot for slot in grids if _has_patches(model, slot)}
         data = ctx.calibration.take(SAMPLES)
-        for node, statistics in collect_patches(model, list(by_node), data, ctx.progress):
+        for node, statistics in collect_patches(model, list(by_node), data, ctx.progress, ctx.memory):
             slot = by_node[node]
             found.append((slot, *_round(slot, grids[slot], statistics)))
             del waiting[slot]

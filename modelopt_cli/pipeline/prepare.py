@@ -99,7 +99,7 @@ def prepare(source: SourceModel, recipe: Recipe, options: CompressOptions) -> Pr
     )
     providers = tuple(options.providers) or tuple(recipe.profile.providers) or (target.provider,)
     for provider in providers:
-        check_profiles(parse_provider(provider).options, signature(source.model))
+        check_profiles(parse_provider(provider).options, source.model)
         open_session(source.path or source.model, provider=provider, optimize="off", arena=False)
 
     feeds = runnable_feeds(

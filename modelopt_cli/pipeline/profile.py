@@ -9,7 +9,6 @@ from pathlib import Path
 import onnx_ir as ir
 
 from modelopt_cli.data.dataset import Sample
-from modelopt_cli.data.signature import signature
 from modelopt_cli.errors import ProviderError, UsageError
 from modelopt_cli.graph.io import SourceModel
 from modelopt_cli.pipeline.provenance import environment
@@ -135,7 +134,7 @@ class _Bench:
             return [None] * len(self._models)
         found: list[Placement | None] = []
         for each in self._models:
-            check_profiles(parse_provider(setting.provider).options, signature(each.model))
+            check_profiles(parse_provider(setting.provider).options, each.model)
             placement = place(_openable(each), feeds.arrays, setting)
             if placement.fallbacks and not self._options.allow_fallback:
                 raise _fallback_error(each.label, placement)

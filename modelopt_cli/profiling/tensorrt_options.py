@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from modelopt_cli.cache import open_cache
-from modelopt_cli.data.signature import Dim, Signature
+from modelopt_cli.data.signature import Dim, signature
 from modelopt_cli.errors import UsageError
 from modelopt_cli.graph.edit import all_nodes
 
@@ -40,12 +40,12 @@ def parse_profiles(text: str) -> dict[str, str]:
     return {option: ",".join(each) for option, each in zip(PROFILES, shapes, strict=True)}
 
 
-def check_profiles(options: Mapping[str, str], inputs: Signature) -> None:
+def check_profiles(options: Mapping[str, str], model: ir.Model) -> None:
     """Hold shape profiles against the inputs of a model: TensorRT wants all of its dynamic ones, or none.
 
     Args:
         options: Of the provider.
-        inputs: Of the model.
+        model: Its inputs are only looked at when there are profiles: texts, say, have none.
 
     Raises:
         UsageError: A dynamic input has no profile, or a profile is of no input or of another shape.
@@ -53,7 +53,7 @@ def check_profiles(options: Mapping[str, str], inputs: Signature) -> None:
     given = {name: _shape(size) for name, size in map(_named, filter(None, options.get(PROFILES[1], "").split(",")))}
     if not given:
         return
-    dims = {spec.name: _sizes(spec.shape) for spec in inputs}
+    dims = {spec.name: _sizes(spec.shape) for spec in signature(model)}
     dynamic = [name for name, sizes in dims.items() if sizes is None or None in sizes]
     for name in (*given, *dynamic):
         if name not in dims:

@@ -7,17 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modelopt_cli.data.signature import signature
 from modelopt_cli.errors import UsageError
 from modelopt_cli.graph.io import model_bytes
 from modelopt_cli.profiling.providers import parse_provider
 from modelopt_cli.profiling.tensorrt_options import check_profiles, parse_profiles, tensorrt_defaults
 from modelopt_cli.testing import model_from_text
 
-INPUTS = signature(
-    model_from_text(
-        "g (int64[n, t] ids, float[1, 4] fixed) => (int64[n, t] y, float[1, 4] z) { y = Abs(ids) z = Abs(fixed) }"
-    )
+MODEL = model_from_text(
+    "g (int64[n, t] ids, float[1, 4] fixed) => (int64[n, t] y, float[1, 4] z) { y = Abs(ids) z = Abs(fixed) }"
 )
 FLOAT = "g (float[2] x) => (float[2] y) { y = Relu(x) }"
 QUANTIZED = "g (float[2] x) => (float[2] y) { q = QuantizeLinear(x, s) y = DequantizeLinear(q, s) }"
@@ -55,10 +52,10 @@ def test_what_is_no_profile(text: str) -> None:
 def test_profiles_are_held_against_the_model(profile: str, message: str | None) -> None:
     options = parse_profiles(profile)
     if message is None:
-        check_profiles(options, INPUTS)
+        check_profiles(options, MODEL)
         return
     with pytest.raises(UsageError, match=message):
-        check_profiles(options, INPUTS)
+        check_profiles(options, MODEL)
 
 
 def test_engines_are_kept_and_integers_switched_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

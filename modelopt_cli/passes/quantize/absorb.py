@@ -83,7 +83,7 @@ def _sources(node: ir.Node, channels: _Channels) -> list[tuple[ir.Value, _Channe
         second = node.inputs[1]
         summed = -2 in channels.axes  # rows of the product come from the left operand
         return [] if second is None or summed or not _spans(second, channels) else [(second, channels)]
-    if kind == "MultiHeadAttention":
+    if kind in ("Attention", "MultiHeadAttention"):
         value = node.inputs[2] if len(node.inputs) > 2 else None
         return [] if value is None or _has_more(node) or not _spans(value, channels) else [(value, channels)]
     if kind == "Transpose":
@@ -99,8 +99,18 @@ def _spans(value: ir.Value, channels: _Channels) -> bool:
 
 
 def _has_more(attention: ir.Node) -> bool:
-    """A bias of the projections, or values of the past: they would have to be scaled as well."""
-    return any(index < len(attention.inputs) and attention.inputs[index] is not None for index in (3, 6, 7))
+    """Whether more than the values would have to be scaled: a bias of theirs, those of the past, heads that share them.
+
+    onnxruntime's own Attention makes its projections itself; that of ONNX has heads apart when it is of rank 4.
+    """
+    if attention.op_type == "Attention":
+        heads = [attention.attributes.get_int(name, 0) for name in ("q_num_heads", "kv_num_heads")]
+        return attention.domain not in ("", "ai.onnx") or heads[0] != heads[1] or 0 in heads or _given(attention, 4, 5)
+    return _given(attention, 3, 6, 7)
+
+
+def _given(node: ir.Node, *indices: int) -> bool:
+    return any(index < len(node.inputs) and node.inputs[index] is not None for index in indices)
 
 
 def _through_transpose(node: ir.Node, source: ir.Value, channels: _Channels) -> list[tuple[ir.Value, _Channels]]:

@@ -70,6 +70,13 @@ g (float[b, s, 32] x) => (float[b, s, 24] y) {
 }
 """
 )
+STANDARD = """<ir_version: 11, opset_import: ["" : 23]>
+g (float[b, s, 32] x) => (float[b, s, 24] y) {
+    v = MatMul(x, m)
+    j = Attention<q_num_heads=4, kv_num_heads=4>(x, x, v)
+    y = MatMul(j, w)
+}
+"""
 INTEGER = (
     HEADER
     + """
@@ -113,8 +120,8 @@ def model_of(text: str) -> ir.Model:
 
 @pytest.mark.parametrize(
     "text",
-    [NORMALIZED, RELU, GEMM, GATE, ATTENTION, CONTRIB, INTEGER, STANDARD_INTEGER],
-    ids=["normalization", "relu", "gemm", "gate", "attention", "contrib", "integer", "standard-integer"],
+    [NORMALIZED, RELU, GEMM, GATE, ATTENTION, CONTRIB, STANDARD, INTEGER, STANDARD_INTEGER],
+    ids=["normalization", "relu", "gemm", "gate", "attention", "contrib", "standard", "integer", "standard-integer"],
 )
 def test_scales_go_into_the_weight_in_front(text: str) -> None:
     model = model_of(text)

@@ -184,13 +184,22 @@ def _repeated(graph: Editor, mask: ir.Value, scores: ir.Value, before: ir.Node, 
     if isinstance(query.length, int):
         target = graph.weight(np.array([1, 1, query.length, 1], np.int64), f"{mask.name}_shape")
     else:
-        rows = graph.add("Shape", [scores], like=mask, before=before, attributes={"start": 2, "end": 3})
+        counted, axis = _with_rows(scores, before)
+        rows = graph.add("Shape", [counted], like=mask, before=before, attributes={"start": axis, "end": axis + 1})
         rows.type, rows.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([1])
         target = graph.add("Concat", [ones, ones, rows, ones], like=rows, before=before, attributes={"axis": 0})
         target.shape = ir.Shape([4])
     result = graph.add("Expand", [mask, target], like=mask, before=before)
     result.shape = ir.Shape([*dims[:2], query.length, dims[3]])
     return result
+
+
+def _with_rows(scores: ir.Value, reader: ir.Node) -> tuple[ir.Value, int]:
+    """A tensor with a row for each query, and the axis of its rows: the queries, so that nothing needs the scores."""
+    source, _, _ = linear_in(scores, reader)
+    product = made_by(source, "MatMul")
+    heads = read_heads(product.inputs[0]) if product is not None else None
+    return (scores, 2) if heads is None else (heads.source, 1)
 
 
 def _keys(graph: Editor, before: ir.Node, heads: Heads) -> ir.Value:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from modelopt_cli.graph.edit import add_node, only_reader, remove_dead, replace_output
+from modelopt_cli.passes.quantize.dynamic_matmul import MICROSOFT
 
 SILU = "SiLU"  # what a plan calls Sigmoid and Mul of one tensor, among its operators
-MICROSOFT = "com.microsoft"
 
 
 def in_silu(node: ir.Node) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar, Literal
@@ -88,13 +89,13 @@ class LowBitPass(Pass):
         errors = output_errors(model, free, self.grid_of, ctx.calibration, ctx.progress)
         return fixed | spread_bits(errors, self._size, max_bytes=sum(self._size(slot, bits) for slot in free))
 
+    @abstractmethod
     def block_of(self, slot: Slot, bits: int) -> int:
         """Inputs that share a step; 0 for all of an output."""
-        raise NotImplementedError
 
+    @abstractmethod
     def grid_of(self, slot: Slot, bits: int) -> Grid:
         """What a weight is rounded to in so many bits."""
-        raise NotImplementedError
 
     def has_zeros(self, bits: int) -> bool:
         """Whether each block of a weight of so many bits says where its zero is."""

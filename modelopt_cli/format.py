@@ -43,7 +43,7 @@ def format_percent(share: float, digits: int = 1) -> str:
     if 0 < share < 1:
         percent = min(max(round(percent, digits), step), 100 - step)
     text = f"{percent:.{digits}f}"
-    return f"{text.rstrip('0').rstrip('.') if float(text) in (0, 100) else text} %"
+    return f"{float(text):.0f} %" if float(text) in (0, 100) else f"{text} %"
 
 
 def format_points(difference: float) -> str:

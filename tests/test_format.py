@@ -42,6 +42,8 @@ from modelopt_cli.format import (
         (format_seconds(125), "2 min 05 s"),
         (format_percent(1.0), "100 %"),
         (format_percent(0.0), "0 %"),
+        (format_percent(1.0, digits=0), "100 %"),
+        (format_percent(0.0, digits=0), "0 %"),
         (format_percent(0.985), "98.5 %"),
         (format_percent(0.99999), "99.9 %"),
         (format_percent(0.00001), "0.1 %"),

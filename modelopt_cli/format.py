@@ -46,6 +46,11 @@ def format_percent(share: float, digits: int = 1) -> str:
     return f"{float(text):.0f} %" if float(text) in (0, 100) else f"{text} %"
 
 
+def format_rate(per_second: float) -> str:
+    """Times a second: ``10,840``, ``25.3``, ``0.83``."""
+    return f"{per_second:,.0f}" if per_second >= 99.95 else _three_digits(per_second)
+
+
 def format_points(difference: float) -> str:
     """A difference of two shares, signed: ``-0.001`` -> ``-0.1 points``."""
     text = f"{difference * 100:+.2f}" if 0 < abs(difference) < 0.00095 else f"{difference * 100:+.1f}"

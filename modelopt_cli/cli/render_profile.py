@@ -9,7 +9,7 @@ from rich.text import Text
 
 from modelopt_cli.cli.plots import Bar
 from modelopt_cli.cli.tables import plain_table, short_names
-from modelopt_cli.format import format_bytes, format_ms, format_percent, format_speed
+from modelopt_cli.format import format_bytes, format_ms, format_percent, format_rate, format_speed
 from modelopt_cli.profiling.placement import Placement
 from modelopt_cli.profiling.throughput import Throughput
 from modelopt_cli.report.profile import PerOp, ProfileEntry, ProfileReport, Ratio
@@ -83,7 +83,7 @@ def _single(report: ProfileReport, entry: ProfileEntry) -> Iterator[RenderableTy
     if entry.bound is not None:
         table.add_row("median without copies", format_ms(entry.bound.median_ms))
     for each in entry.throughput:
-        text = f"{each.runs_per_s:.4g} runs/s, {each.cpu_use:.2f} processors{_energy(each)}"
+        text = f"{format_rate(each.runs_per_s)} runs/s, {each.cpu_use:.2f} processors{_energy(each)}"
         table.add_row(f"{each.streams} stream{'s' if each.streams > 1 else ''}", text)
     if footprint is not None:
         table.add_row("memory, peak", format_bytes(footprint.session_bytes))
@@ -117,7 +117,7 @@ def _pair(report: ProfileReport, before: ProfileEntry, after: ProfileEntry) -> I
         table.add_row(label, format_ms(old), format_ms(new), _share(old, new))
     for old_rate, new_rate in zip(before.throughput, after.throughput, strict=True):
         rates = old_rate.runs_per_s, new_rate.runs_per_s
-        table.add_row(f"runs/s, {old_rate.streams} streams", *(f"{rate:.4g}" for rate in rates), _share(*rates))
+        table.add_row(f"runs/s, {old_rate.streams} streams", *map(format_rate, rates), _share(*rates))
     if before.footprint is not None and after.footprint is not None:
         peaks = before.footprint.session_bytes, after.footprint.session_bytes
         table.add_row("memory, peak", *map(format_bytes, peaks), _share(*peaks))
@@ -135,18 +135,19 @@ def _many(report: ProfileReport) -> RenderableType:
     """A row for each model, provider and shape; columns that would say the same in each row are left out."""
     names = dict(zip([m.model for m in report.models], short_names([m.model for m in report.models]), strict=True))
     several = {
+        "model": len(names) > 1,
         "on": len({entry.provider for entry in report.entries}) > 1,
         "fed": len({_shapes(entry) for entry in report.entries}) > 1,
     }
-    heads = ["model", *(head for head, wanted in several.items() if wanted), "median", "p99", "runs/s"]
+    heads = [*(head for head, wanted in several.items() if wanted), "median", "p99", "samples/s"]
     heads += ["against baseline"] if report.baseline else []
     table = plain_table(*heads, right=range(len(heads) - (4 if report.baseline else 3), len(heads)))
     for entry in report.entries:
-        cells = [names[entry.model]]
+        cells = [names[entry.model]] if several["model"] else []
         cells += [entry.provider] if several["on"] else []
         cells += [_first_shape(entry)] if several["fed"] else []
         rate = entry.batch * 1e3 / entry.latency.median_ms
-        cells += [format_ms(entry.latency.median_ms), format_ms(entry.latency.p99_ms), f"{rate:.4g}"]
+        cells += [format_ms(entry.latency.median_ms), format_ms(entry.latency.p99_ms), format_rate(rate)]
         cells += [_against(entry.ratio)] if report.baseline else []
         table.add_row(*cells)
     return table

@@ -50,6 +50,7 @@ from modelopt_cli.passes.fuse.rules.recognise_rotary import RecogniseRotary
 from modelopt_cli.passes.fuse.rules.recognise_sigmoid import RecogniseSigmoid, RecogniseSoftplus, RecogniseSoftsign
 from modelopt_cli.passes.fuse.rules.scale_part_backward import ScalePartBackward
 from modelopt_cli.passes.fuse.rules.sequence_to_split import SequenceToSplit
+from modelopt_cli.passes.fuse.rules.sink_weights import SinkWeights
 from modelopt_cli.passes.fuse.rules.static_reshape import StaticReshape
 from modelopt_cli.passes.fuse.rules.transpose_through_reshape import TransposeThroughReshape
 from modelopt_cli.targets.target import Target
@@ -87,7 +88,7 @@ FUSE: Table = (
 )
 
 # Last, because no other rule would know the patterns again: what onnxruntime's CPU is fast with.
-FINISH_ON_CPU: Table = ((FuseAttention(),), (PartResidual(),))
+FINISH_ON_CPU: Table = ((FuseAttention(),), (PartResidual(),), (SinkWeights(),))
 
 ALL: Table = (*FUSE, *FINISH_ON_CPU)
 

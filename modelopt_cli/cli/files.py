@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,12 +75,12 @@ def output_path(source: str, output: str | None, recipe: str) -> Path | None:
     return Path(output)
 
 
-def check_outputs(source: str, **outputs: Path | None) -> None:
+def check_outputs(source: str, **outputs: Path | Sequence[Path | None] | None) -> None:
     """Check every file the run will write: writable, a plain file, not the source, no two the same.
 
     Args:
         source: The model as the user named it.
-        outputs: Flag (``output``, ``report``, ``depfile``) -> path, None where nothing is written.
+        outputs: Flag (``output``, ``report``, ``depfile``) -> path or paths, None where nothing is written.
 
     Raises:
         UsageError: With the flag's path as its place.
@@ -87,9 +88,13 @@ def check_outputs(source: str, **outputs: Path | None) -> None:
     from modelopt_cli.graph.io import check_writable
 
     seen: dict[Path, str] = {}
-    for flag, path in outputs.items():
-        if path is None:
-            continue
+    named = [
+        (flag, path)
+        for flag, paths in outputs.items()
+        for path in ([paths] if isinstance(paths, Path) else paths or ())
+        if path is not None
+    ]
+    for flag, path in named:
         check_writable(path)
         if path.exists() and not path.is_file():
             raise UsageError(
@@ -99,9 +104,11 @@ def check_outputs(source: str, **outputs: Path | None) -> None:
             raise UsageError(
                 "is the source, which is never overwritten", where=str(path), hint=f"give another --{flag}"
             )
-        other = seen.setdefault(path.resolve(), flag)
-        if other != flag:
-            raise UsageError(f"--{other} and --{flag} name the same file", where=str(path))
+        resolved = path.resolve()
+        if (other := seen.get(resolved)) is not None:
+            said = f"--{other} and --{flag} name the same file" if other != flag else f"is named twice by --{flag}"
+            raise UsageError(said, where=str(path))
+        seen[resolved] = flag
 
 
 def require_file(name: str, what: str) -> None:

@@ -57,8 +57,7 @@ def _check_many(models: Sequence[str], flags: RunFlags) -> None:
         raise UsageError("a pipe carries one model", where=PIPE, hint="give several models as files, and -o FOLDER/")
     if flags.output is not None and _folder(flags) is None:
         raise UsageError("is one file for several models", where=flags.output, hint=f"a folder: -o {flags.output}/")
-    for flag in ("report", "depfile", "plan_out"):
-        path = getattr(flags, flag)
+    for path in (*(flags.reports or ()), flags.depfile, flags.plan_out):
         if path is not None and STEM not in str(path):
             hint = f"put {STEM} into the name: {path.with_name(f'{STEM}.{path.name}')}"
             raise UsageError("is one file for several models", where=str(path), hint=hint)
@@ -78,15 +77,15 @@ def _job(model: str, recipe: str, flags: RunFlags, folder: Path | None) -> Job:
     output = output_path(model, flags.output, recipe) if folder is None else folder / f"{stem}.{recipe}.onnx"
     own = replace(
         flags,
-        report=_filled(flags.report, stem),
+        reports=[Path(str(path).replace(STEM, stem)) for path in flags.reports or ()],
         depfile=_filled(flags.depfile, stem),
         plan=_filled(flags.plan, stem),
         plan_out=_filled(flags.plan_out, stem),
     )
-    paths = {"output": output, "report": own.report, "depfile": own.depfile, "plan-out": own.plan_out}
+    paths = {"output": [output], "report": own.reports or (), "depfile": [own.depfile], "plan-out": [own.plan_out]}
     to_come = folder is not None and not folder.is_dir()  # only in a dry run
     if to_come:
-        paths = {flag: path for flag, path in paths.items() if path is not None and path.parent != folder}
+        paths = {flag: [path for path in each if path and path.parent != folder] for flag, each in paths.items()}
     check_outputs(model, **paths)
     if own.depfile is not None and (output is None or model == PIPE):
         raise UsageError(
@@ -103,7 +102,7 @@ def _refuse_same(jobs: Sequence[Job]) -> None:
     """Two results in one file: the second would replace the first."""
     seen: dict[Path, Job] = {}
     for job in jobs:
-        for path in (job.output, job.flags.report, job.flags.depfile, job.flags.plan_out):
+        for path in (job.output, *(job.flags.reports or ()), job.flags.depfile, job.flags.plan_out):
             if path is not None and (other := seen.setdefault(path.resolve(), job)) is not job:
                 message = f"would hold the results of both {other.model} and {job.model}"
                 raise UsageError(message, where=str(path), hint="run one of them with another -o")

@@ -110,9 +110,13 @@ Shape = Annotated[
     typer.Option("--shape", metavar="NAME=1x128", help="Shape of an input with dynamic dimensions (repeatable)."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, metavar="N", help="Seed of everything random.")]
-ReportFile = Annotated[
-    Path | None,
-    typer.Option("--report", metavar="FILE", help="Write the report too: .json, .md, .html, .xml (JUnit) or .csv."),
+ReportFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Write the report too: .json, .md, .html, .xml (JUnit) or .csv (repeatable).",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
@@ -154,7 +158,7 @@ StrictOutput = Annotated[
 ]
 
 PlanFile = Annotated[
-    Path | None, typer.Option("--plan", metavar="FILE", help="Replay the decisions of a plan instead of measuring.")
+    Path | None, typer.Option("--plan", metavar="FILE", help="Replay the decisions of a plan, or of a report (.json).")
 ]
 PlanOut = Annotated[
     Path | None, typer.Option("--plan-out", metavar="FILE", help="Write what was decided, for --plan (JSON).")
@@ -191,7 +195,7 @@ class RunFlags:
     seed: Seed = None
     budget: SearchBudget = None
     max_memory: MaxMemory = None
-    report: ReportFile = None
+    reports: ReportFiles = None
     annotations: Annotations = None
     depfile: Depfile = None
     plan: PlanFile = None

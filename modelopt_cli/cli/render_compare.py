@@ -66,7 +66,9 @@ def _facts(report: CompareReport) -> RenderableType:
 def _divergence(found: Divergence) -> Iterator[RenderableType]:
     shared = f"{len(found.tensors)} inner tensors on {found.samples} samples"
     if found.first is None:
-        yield f"no layer is below {format_db(found.below_db)} ({shared})"
+        yield f"no layer hands on noise below {format_db(found.below_db)} ({shared})"
+        if below := sum(each.sqnr_db < found.below_db for each in found.tensors):
+            yield f"{below} below it are no loss: rescaled together with what reads them"
     else:
         where = f"{found.first.op_type} '{found.first.node}' ({format_db(found.first.sqnr_db)})"
         yield f"first layer below {format_db(found.below_db)}: {where}, of {shared}"

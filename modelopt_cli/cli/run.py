@@ -87,10 +87,11 @@ def _check_flags(models: Sequence[str], flags: RunFlags) -> None:
     """Refuse what cannot work before anything is read."""
     if flags.as_json and (flags.output == PIPE or (flags.output is None and PIPE in models)):
         raise UsageError("stdout cannot hold both the model and the report", where="--json", hint="give -o FILE")
-    if flags.report is not None:
+    if flags.reports:
         from modelopt_cli.report.write import check_report_path
 
-        check_report_path(flags.report)
+        for path in flags.reports:
+            check_report_path(path)
     if flags.if_changed and (flags.output == PIPE or PIPE in models):
         raise UsageError("what goes through a pipe is always made", where="--if-changed", hint="give MODEL and -o FILE")
     if flags.locked and flags.plan is None:
@@ -133,8 +134,9 @@ def _make(job: Job, source: SourceModel, recipe: Recipe, options: CompressOption
     result = compress(source, recipe, options)
     wanted = is_wanted(result.report, flags)
     report = _write(result, output, flags, inputs) if wanted else result.report
-    if flags.report is not None and (not wanted or output is None):
-        write_report(report, flags.report)
+    if not wanted or output is None:
+        for path in flags.reports or ():
+            write_report(report, path)
     return report
 
 
@@ -155,8 +157,7 @@ def _current(
         return report
     options.progress.note(f"{output} is up to date")
     report = replace(report, model=source.label, output=str(output))
-    reports = [] if flags.report is None else [flags.report]
-    write_descriptions(report, output, reports=reports, depfile=flags.depfile, depends_on=inputs)
+    write_descriptions(report, output, reports=flags.reports or (), depfile=flags.depfile, depends_on=inputs)
     return report
 
 
@@ -195,7 +196,7 @@ def _options(recipe: Recipe, flags: RunFlags) -> CompressOptions:
         batch=flags.batch,
         shapes=parse_shapes(flags.shapes),
         allow_random_calibration=flags.allow_random,
-        inside=flags.report is not None and flags.report.suffix.lower() in DETAILED,
+        inside=any(path.suffix.lower() in DETAILED for path in flags.reports or ()),
         max_memory=None if flags.max_memory is None else parse_size(flags.max_memory, "--max-memory"),
         locked=flags.locked,
         cache=open_cache(),
@@ -207,8 +208,7 @@ def _write(result: CompressResult, output: Path | None, flags: RunFlags, inputs:
     from modelopt_cli.pipeline.write import write_result
 
     if output is not None:
-        reports = [] if flags.report is None else [flags.report]
-        return write_result(result, output, reports=reports, depfile=flags.depfile, depends_on=inputs)
+        return write_result(result, output, reports=flags.reports or (), depfile=flags.depfile, depends_on=inputs)
     if result.content is None:
         raise ModelError("the result is too large for a pipe", where=PIPE, hint="give -o FILE")
     sys.stdout.buffer.write(result.content)

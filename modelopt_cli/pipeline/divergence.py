@@ -17,6 +17,7 @@ from modelopt_cli.report.comparison import Divergence, TensorAgreement
 
 SAMPLES = 8
 BELOW_DB = 20.0  # one part in a hundred of the signal's power is noise
+MADE_GOOD_DB = 6.0  # noise does not shrink so far from one layer to the next
 GROUP_BYTES = 128 << 20  # of the tensors that are held at once, of each model
 _LONGEST_CHAIN = 5
 _ELEMENTWISE = frozenset(
@@ -66,8 +67,10 @@ def find_divergence(
     found = _measure(original, candidate, names, taken, progress or Silent())
     before = _nearest_before(original, set(found))
     outputs = {value.name for value in original.graph.outputs}
-    first = next((each for each in found.values() if _goes_on(each, found, before, outputs, below_db)), None)
-    return Divergence(below_db, len(taken), tuple(found.values()), first, _largest_loss(found, before))
+    lasting = _lasting(found, before)
+    first = next((each for each in lasting.values() if _goes_on(each, lasting, before, outputs, below_db)), None)
+    loss = _largest_loss(lasting, _nearest_before(original, set(lasting)))
+    return Divergence(below_db, len(taken), tuple(found.values()), first, loss)
 
 
 def _shared_tensors(original: ir.Model, candidate: ir.Model) -> list[str]:
@@ -162,6 +165,20 @@ def _nearest_before(model: ir.Model, known: set[str]) -> dict[str, set[str]]:
     return before
 
 
+def _lasting(found: Mapping[str, TensorAgreement], before: Mapping[str, set[str]]) -> dict[str, TensorAgreement]:
+    """Without tensors whose noise is gone in all that is computed from them: rescaled, and the weights behind know."""
+    after: dict[str, list[str]] = {name: [] for name in found}
+    for name, sources in before.items():
+        for source in sources:
+            after[source].append(name)
+    gone: set[str] = set()
+    for name in reversed(list(found)):
+        better = found[name].sqnr_db + MADE_GOOD_DB
+        if after[name] and all(each in gone or found[each].sqnr_db > better for each in after[name]):
+            gone.add(name)
+    return {name: each for name, each in found.items() if name not in gone}
+
+
 def _goes_on(
     each: TensorAgreement,
     found: Mapping[str, TensorAgreement],
@@ -171,7 +188,7 @@ def _goes_on(
 ) -> bool:
     if each.sqnr_db >= below_db:
         return False
-    after = [found[name] for name, sources in before.items() if each.tensor in sources]
+    after = [found[name] for name, sources in before.items() if each.tensor in sources and name in found]
     return each.tensor in outputs or any(other.sqnr_db < below_db for other in after)
 
 

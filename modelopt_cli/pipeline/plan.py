@@ -19,7 +19,9 @@ from modelopt_cli.errors import UsageError
 from modelopt_cli.graph.io import write_atomically
 from modelopt_cli.passes.base import Pass
 from modelopt_cli.recipe.schema import Recipe
+from modelopt_cli.report.model import SCHEMA as REPORT_SCHEMA
 from modelopt_cli.report.model import RunReport, StepReport
+from modelopt_cli.report.serialize import from_json
 from modelopt_cli.targets.target import Dialect, Isa, Provider, Target
 
 PLAN_SCHEMA = "modelopt.plan/1"
@@ -84,17 +86,21 @@ def write_plan(plan: RunPlan, path: Path) -> None:
 
 
 def read_plan(path: Path) -> RunPlan:
-    """Read what `write_plan` wrote.
+    """Read what `write_plan` wrote, or the plan that a report in JSON holds.
 
     Raises:
-        UsageError: Not a plan of this version.
+        UsageError: Not a plan of this version, and not the report of a run.
     """
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"is not a plan: {error}", where=str(path), hint="--plan-out writes one") from error
-    if not isinstance(content, dict) or content.get("schema") != PLAN_SCHEMA:
-        raise UsageError(f"is not a plan of schema {PLAN_SCHEMA}", where=str(path), hint="--plan-out writes one")
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema == REPORT_SCHEMA:
+        return plan_of(from_json(json.dumps(content), where=str(path)))
+    if schema != PLAN_SCHEMA:
+        hint = "--plan-out writes one, and --report FILE.json holds one"
+        raise UsageError(f"is not a plan of schema {PLAN_SCHEMA}", where=str(path), hint=hint)
     try:
         return TypeAdapter(RunPlan).validate_python(content)
     except ValidationError as error:

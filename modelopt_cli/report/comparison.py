@@ -38,7 +38,7 @@ class Divergence:
         samples: How many were looked at.
         tensors: All that both models have, in the original's order.
         first: The first below the limit from which on the noise goes further; None when there is none.
-        largest_loss: The tensor whose noise grew most against the nearest ones before it, and by how many dB.
+        largest_loss: The tensor whose noise grew most against the nearest ones before it and stays, and by how many dB.
     """
 
     below_db: float

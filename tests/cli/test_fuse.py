@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,18 @@ def test_diff_says_what_differs_and_whether_outputs_do(cli: Callable[..., Any], 
     assert facts["nodes"] == [4, 3] and facts["ops"] == {"Mul": [2, 1]} and facts["same_outputs"] is True
     assert facts["outputs"][0]["relative"] < 1e-5
     assert cli("diff", a, tmp_path / "none.onnx").code == 3
+
+
+def test_several_reports_of_one_run(cli: Callable[..., Any], tmp_path: Path) -> None:
+    output, reports = tmp_path / "o.onnx", [tmp_path / "r.json", tmp_path / "r.md"]
+    words = [word for path in reports for word in ("--report", path)]
+    assert cli("fuse", net(tmp_path / "a.onnx"), "-o", output, "-q", *words).code == 0
+    assert json.loads(reports[0].read_text())["output"] == str(output)
+    assert "o.onnx" in reports[1].read_text()
+
+
+def test_two_reports_in_one_file_are_refused(cli: Callable[..., Any], tmp_path: Path) -> None:
+    output, report = tmp_path / "o.onnx", tmp_path / "r.md"
+    done = cli("fuse", net(tmp_path / "a.onnx"), "-o", output, "--report", report, "--report", report)
+    assert (done.code, output.exists()) == (2, False)
+    assert "is named twice" in done.err

@@ -72,6 +72,16 @@ def test_the_layer_that_was_damaged(weight: str, tensor: str) -> None:
     assert found.largest_loss[0].tensor == tensor
 
 
+def test_a_tensor_that_was_rescaled_with_what_reads_it_loses_nothing() -> None:
+    scales = np.float32([0.1, 1, 10, 3])
+    first, second = (model().graph.initializers[name].const_value.numpy() for name in ("w1", "w2"))
+    found = find_divergence(model(), model(w1=first * scales, w2=second / scales[:, None]), Data())
+    assert found is not None
+    assert found.tensors[0].sqnr_db < found.below_db
+    assert found.first is None
+    assert found.largest_loss is None or found.largest_loss[0].tensor not in ("a", "b", "c")
+
+
 def test_a_name_that_took_in_what_followed_is_no_divergence() -> None:
     """``a`` of the candidate is what ``b`` was: the scale went into the weight."""
     weight = model().graph.initializers["w1"].const_value

@@ -16,6 +16,7 @@ from modelopt_cli.pipeline.plan import RunPlan, plan_of, read_plan, write_plan
 from modelopt_cli.pipeline.runner import CompressResult, compress
 from modelopt_cli.recipe.load import load_recipe, parse_recipe
 from modelopt_cli.recipe.schema import Recipe
+from modelopt_cli.report.write import write_report
 
 QUICK = ("steps.quantize.budget=3", "steps.quantize.samples=8")
 
@@ -54,6 +55,11 @@ def test_a_replay_gives_the_same_bytes_and_measures_nothing(
     assert again.report.hashes == done.report.hashes
     assert again.report.steps[-1].details["latency_to_float"] is None
     assert '"pass":"quantize"' in done.model.metadata_props["modelopt.plan"]
+
+
+def test_a_report_holds_the_plan(done: CompressResult, plan: RunPlan, tmp_path: Path) -> None:
+    write_report(done.report, tmp_path / "report.json")
+    assert read_plan(tmp_path / "report.json") == plan
 
 
 def test_a_replay_on_another_machine_gives_the_same_bytes(

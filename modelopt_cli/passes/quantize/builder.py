@@ -204,9 +204,19 @@ class Builder:
             return Built(clone, regions, ())
         extra = self._rest(clone, plan, final) if self._rest is not None else PassResult(clone, 0)
         residuals_to_sum(clone, self._residuals)
-        stored = store_weights_as_int8(clone.graph)
+        stored = store_weights_as_int8(clone.graph, self._rounded if rounding is not None else None)
         drop_unread_weights(clone.graph)
         return Built(clone, regions, tuple(stored), extra)
+
+    def _rounded(
+        self, node: ir.Node, array: np.ndarray, axis: int | None
+    ) -> tuple[QuantizedWeight, np.ndarray | None] | None:
+        """How a weight was rounded when its product was to run as integers: a float one is stored no worse."""
+        weight = node.inputs[1]
+        known = self._rounding.weights.get((str(weight.name) if weight is not None else "", axis))
+        if known is None or self._is_reduced(node):
+            return None
+        return known, self._rounding.bias_shift(node, array, known)
 
     def _chosen(self, regions: Regions, observer: ObserverName) -> dict[str, Range]:
         """Ranges by tensor; what scores are made of is never clipped: the rare large one is what counts there."""

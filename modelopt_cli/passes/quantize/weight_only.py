@@ -6,6 +6,8 @@ float weight; DequantizeLinear would be kept for fusion and run at every inferen
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 
@@ -16,9 +18,17 @@ MIN_ELEMENTS = 1024  # below, the two nodes and the scales take as much of the f
 # Operator -> index of the weight, and the axis of its output channels.
 _WEIGHTS = {"Conv": (1, 0), "ConvTranspose": (1, 1), "Gemm": (1, None), "MatMul": (1, -1)}
 
+Rounder = Callable[[ir.Node, np.ndarray, int | None], tuple[QuantizedWeight, np.ndarray | None] | None]
+"""(node, its weight, channel axis) -> integers and what to add to the bias for them; None for the nearest step."""
 
-def store_weights_as_int8(graph: ir.Graph) -> list[str]:
-    """Store every float32 weight of Conv, ConvTranspose, Gemm and MatMul as int8; returns their names."""
+
+def store_weights_as_int8(graph: ir.Graph, rounder: Rounder | None = None) -> list[str]:
+    """Store every float32 weight of Conv, ConvTranspose, Gemm and MatMul as int8; returns their names.
+
+    Args:
+        graph: Edited in place.
+        rounder: Knows how some weights are better rounded than to the nearest step.
+    """
     done: dict[ir.Value, ir.Value] = {}
     for node in list(graph):
         if node.op_type not in _WEIGHTS or node.domain not in ("", "ai.onnx"):
@@ -33,9 +43,25 @@ def store_weights_as_int8(graph: ir.Graph) -> list[str]:
         if node.op_type == "Gemm":
             axis = 0 if node.attributes.get_int("transB", 0) else 1
         if value not in done:
-            done[value] = _stored(graph, node, value, quantize_weight(array, axis=axis))
+            known = rounder(node, array, axis) if rounder is not None and len(value.uses()) == 1 else None
+            rounded, shift = known or (quantize_weight(array, axis=axis), None)
+            done[value] = _stored(graph, node, value, rounded)
+            if shift is not None:
+                _add_to_bias(graph, node, shift)
         node.replace_input_with(index, done[value])
     return [value.name or "" for value in done]
+
+
+def _add_to_bias(graph: ir.Graph, node: ir.Node, shift: np.ndarray) -> None:
+    """A float bias that makes up for the rounding; a computed one and that of a MatMul stay as they are."""
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    array = constant(bias)
+    if node.op_type == "MatMul" or (bias is not None and (array is None or array.size != shift.size)):
+        return
+    if len(node.inputs) < 3:
+        node.resize_inputs(3)
+    sum_ = shift if array is None else array.reshape(-1) + shift
+    node.replace_input_with(2, add_weight(graph, "bias.shifted", np.asarray(sum_, np.float32)))
 
 
 def _stored(graph: ir.Graph, before: ir.Node, value: ir.Value, weight: QuantizedWeight) -> ir.Value:

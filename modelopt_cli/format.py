@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 BYTE_UNITS = ("B", "kB", "MB", "GB", "TB")
 COUNT_UNITS = ("", "k", "M", "G", "T", "P")
 PERCENT_BELOW = 1.195  # a smaller ratio reads better as percent: "4 % faster", not "1.0x faster"
 SAME_WITHIN = 0.005  # a change that rounds to 0 % is none
+IDENTICAL_DB = (
+    200.0  # signal to noise of equal tensors: finite, so that it can be compared, averaged and stored as JSON
+)
 
 
 def format_bytes(size: float) -> str:
@@ -58,8 +59,10 @@ def format_points(difference: float) -> str:
 
 
 def format_db(decibel: float) -> str:
-    """``32.1 dB``; an infinite ratio means that the outputs are the same."""
-    return f"{decibel:.1f} dB" if math.isfinite(decibel) else ("identical" if decibel > 0 else f"{decibel} dB")
+    """``32.1 dB``; ``identical`` from `IDENTICAL_DB` on, ``all noise`` from its negative on, or of no number."""
+    if decibel >= IDENTICAL_DB:
+        return "identical"
+    return f"{decibel:.1f} dB" if decibel > -IDENTICAL_DB else "all noise"
 
 
 def format_times(ratio: float) -> str:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelopt_cli.format import (
+    IDENTICAL_DB,
     format_bytes,
     format_change,
     format_count,
@@ -56,6 +57,9 @@ from modelopt_cli.format import (
         (format_points(0.0), "same"),
         (format_db(31.26), "31.3 dB"),
         (format_db(math.inf), "identical"),
+        (format_db(IDENTICAL_DB), "identical"),
+        (format_db(199.0), "199.0 dB"),
+        (format_db(-IDENTICAL_DB), "all noise"),
         (format_speed(0.48), "2.1x faster"),
         (format_speed(1 / 12.4), "12x faster"),
         (format_speed(1 / 1.04), "4 % faster"),

@@ -74,7 +74,7 @@ def _divergence(found: Divergence) -> Iterator[RenderableType]:
         yield f"first layer below {format_db(found.below_db)}: {where}, of {shared}"
     if found.largest_loss is not None:
         each, loss = found.largest_loss
-        yield f"most is lost at {each.op_type} '{each.node}': {format_db(loss)}"
+        yield f"most is lost at {each.op_type} '{each.node}': {loss:.1f} dB"
     yield ""
     table = plain_table("noisiest layers", "operator", "SQNR", right=[2])
     for each in sorted(found.tensors, key=lambda each: each.sqnr_db)[:LAYERS_SHOWN]:

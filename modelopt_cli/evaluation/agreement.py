@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SQNR_LIMIT_DB = 200.0  # of equal outputs; a finite number, so that it can be compared, averaged and stored
+from modelopt_cli.format import IDENTICAL_DB
+
 MAX_CLASSES = 100_000
 STEADY_DB = 25.0  # noise of a good int8 model: classifiers keep 97 % of their answers at it, embeddings 90 %
 UNSTEADY = 0.05
@@ -113,12 +114,12 @@ class AgreementMeter:
 
     def _sqnr(self) -> float:
         if self._nonfinite:
-            return -SQNR_LIMIT_DB
+            return -IDENTICAL_DB
         if self._noise == 0:
-            return SQNR_LIMIT_DB
+            return IDENTICAL_DB
         if self._signal == 0:
-            return -SQNR_LIMIT_DB
-        return float(np.clip(10 * np.log10(self._signal / self._noise), -SQNR_LIMIT_DB, SQNR_LIMIT_DB))
+            return -IDENTICAL_DB
+        return float(np.clip(10 * np.log10(self._signal / self._noise), -IDENTICAL_DB, IDENTICAL_DB))
 
 
 def are_scores(shape: Sequence[int | str | None], dims: Collection[int | str | None] = ()) -> bool | None:

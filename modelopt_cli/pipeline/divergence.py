@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from modelopt_cli.calibration.probe import Probe
 from modelopt_cli.data.dataset import Dataset
-from modelopt_cli.evaluation.agreement import SQNR_LIMIT_DB, AgreementMeter
+from modelopt_cli.evaluation.agreement import AgreementMeter
+from modelopt_cli.format import IDENTICAL_DB
 from modelopt_cli.graph.edit import only_reader
 from modelopt_cli.profiling.names import node_label
 from modelopt_cli.progress import Progress, Silent
@@ -200,7 +201,7 @@ def _largest_loss(
     for name, each in found.items():
         sources = [found[source].sqnr_db for source in before[name]]
         start = min([60.0, *sources])
-        if each.sqnr_db > -SQNR_LIMIT_DB:
+        if each.sqnr_db > -IDENTICAL_DB:
             losses.append((each, start - each.sqnr_db))
     worst = max(losses, key=lambda pair: pair[1], default=None)
     return worst if worst is not None and worst[1] > 0 else None

@@ -107,6 +107,16 @@ def test_a_missed_requirement(strict: bool, cli, model: Path) -> None:
     assert model.with_name("r.json").exists()
 
 
+def test_several_reports_of_one_run(cli, model: Path) -> None:
+    paths = [model.with_name(name) for name in ("r.md", "r.json")]
+    run = cli("fuse", model, *(part for path in paths for part in ("--report", path)), *QUICK)
+    assert run.code == 0, run.err
+    assert paths[0].read_text().startswith("**")
+    assert paths[1].read_text().startswith("{")
+    twice = cli("fuse", model, "--report", paths[0], "--report", "r.txt", *QUICK)
+    assert twice.code == 2 and "'.txt'" in twice.err
+
+
 def test_report_and_depfile(cli, model: Path) -> None:
     calib, rule = model.with_name("calib.npz"), model.with_name("model.d")
     run = cli("fuse", model, "--calib", calib, "--report", model.with_name("r.md"), "--depfile", rule, *QUICK)

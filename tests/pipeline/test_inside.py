@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from modelopt_cli import CompressOptions, compress, load_model, open_dataset
-from modelopt_cli.evaluation.agreement import SQNR_LIMIT_DB
+from modelopt_cli.format import IDENTICAL_DB
 from modelopt_cli.pipeline.kernels import kernel_kind
 from modelopt_cli.pipeline.layers import layers_of
 from modelopt_cli.progress import Silent
@@ -52,7 +52,7 @@ def test_layers_have_their_zeros_and_the_error_at_their_place() -> None:
     weight.const_value = ir.tensor(changed, name="v")
     first, second = layers_of(original, result, Two(), Silent())  # type: ignore[arg-type]
     assert (first.node, first.weights, first.parameters, first.sparsity) == ("first", "float", 16, 0.75)
-    assert first.sqnr_db == SQNR_LIMIT_DB
+    assert first.sqnr_db == IDENTICAL_DB
     assert (second.node, second.sparsity) == ("second", 0.25)
     power = sum(
         (sum(max(a * b, 0) for a, b in zip(x, (1, 2, 3, 4), strict=True))) ** 2 for x in ((1, 2, 3, 4), (4, -1, 2, 1))
@@ -73,7 +73,7 @@ def test_a_tensor_on_another_scale_is_not_called_noise() -> None:
         value.const_value = ir.tensor((value.const_value.numpy() * factor).astype(np.float32), name=name)
     first, second = layers_of(model_from_text(TEXT), result, Two(), Silent())  # type: ignore[arg-type]
     assert first.sqnr_db is None
-    assert second.sqnr_db == SQNR_LIMIT_DB
+    assert second.sqnr_db == IDENTICAL_DB
 
 
 @pytest.fixture(scope="module")

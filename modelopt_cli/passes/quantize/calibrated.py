@@ -12,6 +12,7 @@ import onnx_ir as ir
 from pydantic import Field
 
 from modelopt_cli.calibration.ranges import ObserverName
+from modelopt_cli.format import format_db
 from modelopt_cli.passes.base import Pass, PassContext, PassResult
 from modelopt_cli.passes.quantize.builder import Builder, Built
 from modelopt_cli.passes.quantize.explain import explain_plan
@@ -166,9 +167,9 @@ def _last_resort(kept: Kept, builder: Builder, judged: Callable[[Built], OutputE
 
 def _adopt(search: Search, kept: Kept) -> None:
     error = kept.error
-    line = f"outputs on calibration samples: {error.sqnr_db:.1f} dB"
+    line = f"outputs on calibration samples: {format_db(error.sqnr_db)}"
     if error.worst.band:
-        line += f", worst part {error.worst.output} {error.worst.band}: {error.worst.sqnr_db:.1f} dB"
+        line += f", worst part {error.worst.output} {error.worst.band}: {format_db(error.worst.sqnr_db)}"
     if error.agreement is not None:
         line += f", agreement {error.agreement:.1%} of {error.rows}"
     search.log.append(line)

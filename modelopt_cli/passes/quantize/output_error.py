@@ -15,12 +15,12 @@ import onnx_ir as ir
 
 from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.evaluation.agreement import UNSTEADY, are_scores, has_classes, unsteady
+from modelopt_cli.format import IDENTICAL_DB
 from modelopt_cli.profiling.session import open_session, run
 
 BAND_RATIO = 16.0  # on one 8-bit grid a channel so much smaller than its neighbour has 4 bits left
 LARGEST_AXIS = 4096  # a longer axis counts positions, not channels
 HELD_MB = 64.0  # of samples and float outputs, kept so that each variant costs one run per sample
-LIMIT_DB = 200.0  # of equal outputs
 Z_95 = 1.959964
 
 
@@ -60,12 +60,12 @@ class OutputError:
     @property
     def worst(self) -> BandError:
         """The band of most noise."""
-        return min(self.bands, key=lambda band: band.sqnr_db, default=BandError("", "", LIMIT_DB))
+        return min(self.bands, key=lambda band: band.sqnr_db, default=BandError("", "", IDENTICAL_DB))
 
     @property
     def sqnr_db(self) -> float:
         """Of the worst output as a whole."""
-        return min((band.sqnr_db for band in self.bands if not band.band), default=LIMIT_DB)
+        return min((band.sqnr_db for band in self.bands if not band.band), default=IDENTICAL_DB)
 
     @property
     def agreement_at_most(self) -> float:
@@ -225,7 +225,7 @@ def _power(exact: np.ndarray, found: np.ndarray | None = None) -> float:
 
 def _decibel(signal: float, noise: float) -> float:
     if not math.isfinite(noise):
-        return -LIMIT_DB
+        return -IDENTICAL_DB
     if noise == 0:
-        return LIMIT_DB
-    return max(min(10 * math.log10(max(signal, 1e-30) / noise), LIMIT_DB), -LIMIT_DB)
+        return IDENTICAL_DB
+    return max(min(10 * math.log10(max(signal, 1e-30) / noise), IDENTICAL_DB), -IDENTICAL_DB)

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from modelopt_cli.calibration.ranges import ObserverName
 from modelopt_cli.data.dataset import Sample
+from modelopt_cli.format import format_db
 from modelopt_cli.passes.quantize.builder import Builder, Built
 from modelopt_cli.passes.quantize.group_times import group_times
 from modelopt_cli.passes.quantize.groups import static_groups
@@ -131,7 +132,7 @@ def choose_observer(judge: OutputJudge, builder: Builder, plan: Plan, log: list[
     if len(builder.observers) == 1 or not builder.regions(plan).integer:
         return first
     found = [judge.judge(builder.build(plan, observer).model).worst.sqnr_db for observer in builder.observers]
-    log += [f"ranges by {name}: {value:.1f} dB" for name, value in zip(builder.observers, found, strict=True)]
+    log += [f"ranges by {name}: {format_db(value)}" for name, value in zip(builder.observers, found, strict=True)]
     best = int(np.argmax(found))
     return builder.observers[best] if found[best] > found[0] + CLEAR_DB else first
 

@@ -182,7 +182,7 @@ def _options(recipe: Recipe, flags: RunFlags) -> CompressOptions:
     from modelopt_cli.cache import open_cache, parse_size
     from modelopt_cli.evaluation.metrics import find_metric
     from modelopt_cli.pipeline.options import CompressOptions
-    from modelopt_cli.report.write import DETAILED
+    from modelopt_cli.report.write import DETAILED, PAGE_S
 
     metric = flags.metric or recipe.data.evaluation.metric
     if metric is not None:
@@ -197,6 +197,7 @@ def _options(recipe: Recipe, flags: RunFlags) -> CompressOptions:
         shapes=parse_shapes(flags.shapes),
         allow_random_calibration=flags.allow_random,
         inside=any(path.suffix.lower() in DETAILED for path in flags.reports or ()),
+        explain_s=PAGE_S if any(path.suffix.lower() == ".html" for path in flags.reports or ()) else 0.0,
         max_memory=None if flags.max_memory is None else parse_size(flags.max_memory, "--max-memory"),
         locked=flags.locked,
         cache=open_cache(),

@@ -60,6 +60,7 @@ class PassContext:
             nobody asked for a limit.
         cache: Where statistics of the calibration data are kept between runs; None keeps nothing.
         memory: What calibration may hold.
+        explain_s: Seconds that a pass may spend on what nothing but a page shows: the error of each part of its work.
         progress: Where long work says how far it is.
     """
 
@@ -70,6 +71,7 @@ class PassContext:
     accuracy_drop: Callable[[ir.Model], float] | None = None
     cache: Cache | None = None
     memory: WorkingMemory = field(default_factory=WorkingMemory)
+    explain_s: float = 0.0
     progress: Progress = field(default_factory=Silent)
 
     @property

@@ -29,6 +29,7 @@ class CompressOptions:
             sessions; None for 256 MB. Less means more passes over the data, more lets more cores work.
         profile: Measure latency at all.
         inside: Also look inside of the models, for the report: every layer's error and zeros, the time of every kernel.
+        explain_s: Seconds that each pass may spend on measuring what the parts of its work cost alone, for the report.
         plan: Decisions to replay instead of measuring.
         cache: Where what a later run can use is kept; None keeps nothing.
         locked: Refuse where anything differs from what ``plan`` was made with, the result included.
@@ -47,6 +48,7 @@ class CompressOptions:
     max_memory: int | None = None
     profile: bool = True
     inside: bool = False
+    explain_s: float = 0.0
     plan: RunPlan | None = None
     locked: bool = False
     cache: Cache | None = None

@@ -93,6 +93,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         accuracy_drop=accuracy_drop(source, data.evaluation, metric_of(recipe, options, data), passes),
         memory=working_memory(options),
         cache=options.cache,
+        explain_s=options.explain_s,
         progress=options.progress,
     )
     done = run_steps(source.model, passes, context, feeds.arrays)

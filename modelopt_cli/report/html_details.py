@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from modelopt_cli.report.html_facts import Facts, bar, folded, inside, note, table, words
-from modelopt_cli.report.html_heat import db_heat, folded_curves, heat_cell, is_curves
+from modelopt_cli.report.html_heat import db_heat, folded_curves, groups_html, heat_cell, is_curves, is_groups
 
 MOST_ROWS = 200  # of one table: a page with a hundred thousand rows is read by nobody
 LONG = 30  # letters of a text that wants a wide column
@@ -56,6 +56,8 @@ def _part(facts: Facts, pointer: str, key: str) -> str:
     """An object or a list under its name; a plan, which is all of a pass's settings, unfolds by a click."""
     if is_curves(facts.at(pointer)):
         return f"<h4>{escape(words(key))}</h4>{folded_curves(facts, pointer)}"
+    if is_groups(facts.at(pointer)):
+        return f"<h4>{escape(words(key))}</h4>{groups_html(facts, pointer)}"
     body = details_html(facts, pointer)
     return folded(words(key), body) if key == "plan" else f"<h4>{escape(words(key))}</h4>{body}"
 

@@ -65,7 +65,12 @@ def _fidelity_cards(report: RunReport, facts: Facts) -> Iterator[str]:
         change = escape(format_points(-found.accuracy.drop))
         yield _card(metric_label(found.accuracy.metric), value, f"was {before}: {change} on {count} samples")
         return
-    if found.agreement:
+    scored = [at for at, each in enumerate(found.agreement) if each.top1 is not None]
+    if scored:
+        worst = min(scored, key=lambda at: found.agreement[at].top1 or 0.0)
+        share = facts.show(f"/fidelity/agreement/{worst}/top1", format_percent)
+        yield _card("same top-1", share, f"as the original, on {samples}; not accuracy: no labels")
+    elif found.agreement:
         worst = min(range(len(found.agreement)), key=lambda at: found.agreement[at].sqnr_db)
         signal = facts.show(f"/fidelity/agreement/{worst}/sqnr_db", format_db)
         yield _card("signal to noise", signal, f"on {samples}; not accuracy: no labels")
@@ -174,12 +179,13 @@ def size(report: RunReport, facts: Facts) -> str:
     for side, stats in zip(SIDES, (report.original, report.result), strict=True):
         named = [(dtype, count) for dtype, count in stats.weight_bytes_by_dtype.items() if count]
         texts = [
-            f"{escape(dtype)} {facts.show(inside(f'/{side}/weight_bytes_by_dtype', dtype), format_bytes)}"
+            f'<span class="of-type"><span class="key part{dtypes.index(dtype) % 4}"></span>{escape(dtype)} '
+            f"{facts.show(inside(f'/{side}/weight_bytes_by_dtype', dtype), format_bytes)}</span>"
             for dtype, _ in named
         ]
         bars = [(f"{dtype}: {format_bytes(count)}", count, dtypes.index(dtype)) for dtype, count in named]
-        parts += [_label(side, ", ".join(texts)), stacked_bar(scale, bars)]
-    legend = note("Bytes of weights by type, in the order of the text; the rest of a file is its graph.")
+        parts += [_label(side, " ".join(texts)), stacked_bar(scale, bars)]
+    legend = note("Bytes of weights by type; the rest of a file is its graph.")
     return section("Weights by type", *parts, axis(scale, format_bytes), legend)
 
 
@@ -257,7 +263,7 @@ def audit(report: RunReport, facts: Facts) -> str:
         stacked_bar(scale, [("in int8 kernels", found.integer_mac_share, 0)]),
         axis(scale, lambda v: f"{v * 100:.0f} %"),
         table(("kernel", "computes on", "count"), rows, numbers=[2]),
-        f'<p class="note">{left} conversions (QuantizeLinear, DequantizeLinear) stayed as nodes of their own.</p>',
+        f'<p class="note">{left} x QuantizeLinear or DequantizeLinear stayed as a node of its own.</p>',
     )
 
 

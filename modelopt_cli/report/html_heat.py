@@ -11,6 +11,7 @@ from modelopt_cli.report.html_facts import Facts, folded, inside, note, table
 
 FAITHFUL_DB, POOR_DB = 60.0, 10.0  # the ends of the scale for signal to noise: nothing to see, and a hundredth is noise
 MOST_ROWS = 200
+OPEN_ROWS = 40  # without scrolling inside of it
 
 
 def heat_cell(text: str, heat: float | None, kind: str = "bad") -> str:
@@ -88,6 +89,37 @@ def _level(value: float) -> str:
 
 def _error(value: float) -> str:
     return f"{value:.2g}"
+
+
+def is_groups(value: Any) -> bool:
+    """Whether a value of a pass's details is what its groups cost when each alone is in integers."""
+    wanted = {"group", "ops", "way", "alone_db"}
+    return isinstance(value, Sequence) and bool(value) and all(wanted <= set(each) for each in value)
+
+
+def groups_html(facts: Facts, place: str) -> str:
+    """A row for each group in integers, the one that costs most first; what stayed float stands elsewhere."""
+    rows: Sequence[Mapping[str, Any]] = facts.at(place)
+    shown = [at for at, row in enumerate(rows) if row["way"] != "float"]
+    shown.sort(key=lambda at: math.inf if rows[at]["alone_db"] is None else rows[at]["alone_db"])
+    if not shown:
+        return ""
+    cells = [_group(facts, inside(place, at), rows[at]) for at in shown[:MOST_ROWS]]
+    legend = "Signal to noise at the outputs with nothing but this group in integers: dark costs most. "
+    legend += "A dash: there was no time for it. Times are under the profiler, in float and in the result."
+    head = ("group", "operators", "way", "float", "result", "signal to noise")
+    body = table(head, cells, numbers=range(3, len(head)), kind="heatmap groups")
+    more = note(f"and {len(shown) - MOST_ROWS:,} more: in the JSON report") if len(shown) > MOST_ROWS else ""
+    return note(legend) + (f'<div class="tall">{body}</div>' if len(shown) > OPEN_ROWS else body) + more
+
+
+def _group(facts: Facts, place: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    name = f'<span class="mono">{facts.show(f"{place}/group")}</span>'
+    ops = ", ".join(facts.show(f"{place}/ops/{at}") for at in range(len(row["ops"])))
+    times = ("–" if row[key] is None else facts.show(f"{place}/{key}") for key in ("float_ms", "result_ms"))
+    error = row["alone_db"]
+    cell = "–" if error is None else heat_cell(facts.show(f"{place}/alone_db"), db_heat(error))
+    return name, ops, facts.show(f"{place}/way"), *times, cell
 
 
 def folded_curves(facts: Facts, place: str) -> str:

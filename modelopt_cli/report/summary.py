@@ -83,8 +83,15 @@ def _rows(report: RunReport) -> Iterator[Row]:
         yield _latency_row(latency)
     if report.fidelity is not None:
         yield from _fidelity_rows(report.fidelity)
-    if report.audit is not None:
+    if report.audit is not None and _tells(report):
         yield from _audit_rows(report.audit)
+
+
+def _tells(report: RunReport) -> bool:
+    """Whether somebody asks what ran on integers: a step quantizes, or something did."""
+    audit = report.audit
+    quantizes = any(step.name.startswith("quantize") for step in report.steps)
+    return audit is not None and (quantizes or bool(audit.integer_ops or audit.leftover_qdq))
 
 
 def _size_rows(original: ModelStats, result: ModelStats) -> Iterator[Row]:
@@ -109,7 +116,7 @@ def _latency_row(latency: LatencyComparison) -> Row:
     conditions += [f"batch {latency.batch}"] if latency.batch != 1 else []
     # The ends of the interval of the ratio turn over when it is said as a speed-up.
     interval = f"({1 / latency.ratio_high:.2f}-{1 / latency.ratio_low:.2f}x)"
-    change = format_speed(latency.ratio) if latency.significant else "no significant difference"
+    change = format_speed(latency.ratio) if latency.significant else "no clear difference"  # 80 columns hold no more
     times = format_ms(latency.original.median_ms), format_ms(latency.result.median_ms)
     return Row(f"latency ({', '.join(conditions)})", *times, f"{change} {interval}")
 
@@ -143,7 +150,9 @@ def _accuracy_row(accuracy: Accuracy) -> Row:
 
 
 def _audit_rows(audit: Audit) -> Iterator[Row]:
-    left = f"{audit.leftover_qdq} Q/DQ nodes left over" if audit.leftover_qdq else ""
+    left = (
+        f"{audit.leftover_qdq} Q/DQ node{'s' if audit.leftover_qdq > 1 else ''} left over" if audit.leftover_qdq else ""
+    )
     if audit.macs_original != audit.macs_result:
         yield _count_row("MACs", audit.macs_original, audit.macs_result)
     yield Row("MACs in int8 kernels", "", format_percent(audit.integer_mac_share), left)

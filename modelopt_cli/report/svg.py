@@ -103,9 +103,10 @@ def scatter(
     def place(value: float) -> float:
         return round(SCATTER_PX - (value - low) / (high - low) * SCATTER_PX, 2)
 
-    marks = [low + (high - low) * at / 4 for at in range(5)]
+    marks = _round_between(low, high)
     lines = [_line(0, 100, place(mark), "grid") for mark in marks]
-    texts = [f'<text x="0" y="{place(mark) - 3}">{escape(label_y(mark))}</text>' for mark in marks[:-1]]
+    above = [place(mark) - 3 if place(mark) > NAME_PX else place(mark) + 11 for mark in marks]  # inside of the picture
+    texts = [f'<text x="0" y="{y}">{escape(label_y(mark))}</text>' for mark, y in zip(marks, above, strict=True)]
     furthest, dots, below = max(each.x for each in points), [], -NAME_PX
     for each in sorted(points, key=lambda point: -point.y):
         y = place(each.y)
@@ -119,6 +120,13 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     room = max((high - low) * 0.6, 0.01)
     return low - room, high + room if high > 1 else min(high + room, 1.0)  # no share is above 100 %
+
+
+def _round_between(low: float, high: float) -> list[float]:
+    """Round values of a range, some five."""
+    step = scale_to(high - low).step
+    first, last = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)
+    return [at * step for at in range(first, last + 1)]
 
 
 def _dot(point: Point, left: float, y: float, text_y: float, outermost: bool) -> str:

@@ -21,6 +21,7 @@ WRITERS: Mapping[str, Callable[[RunReport], str]] = {
     ".xml": to_junit,
     ".csv": to_csv,
 }
+PAGE_S = 10.0  # of each pass for a page, which alone shows what the parts of its work cost
 DETAILED = (".json", ".html")  # these show every layer and kernel; for the others they are not measured
 
 

@@ -27,8 +27,22 @@ LAYERS = [
 def pruned(report: RunReport) -> RunReport:
     """A report whose pass tells of layers, and of things with odd names."""
     curves = {"level": "share of zeros", "rows": [{"name": "/conv1", "levels": [0.5, 0.9], "errors": [0.001, 0.2]}]}
+    costs = [
+        {"group": "/a/Conv", "ops": ["Conv"], "way": "static", "float_ms": 0.02, "result_ms": 0.01, "alone_db": 31.5},
+        {
+            "group": "/b/Conv",
+            "ops": ["Conv", "Add"],
+            "way": "static",
+            "float_ms": 0.02,
+            "result_ms": None,
+            "alone_db": None,
+        },
+        {"group": "/c/Conv", "ops": ["Conv"], "way": "static", "float_ms": 0.02, "result_ms": 0.01, "alone_db": 12.25},
+        {"group": "/d/Mul", "ops": ["Mul"], "way": "float", "float_ms": 0.02, "result_ms": 0.02, "alone_db": None},
+    ]
     details = {
         "sensitivity": curves,
+        "costs": costs,
         "groups": {"/conv2": [64, 48]},
         "weights": 5,
         "layers": LAYERS,
@@ -58,6 +72,12 @@ def test_every_figure_of_the_report_is_on_the_page(pruned: RunReport) -> None:
     wanted |= {"/kernels/sections/0/baseline_ms"}
     wanted |= {"/steps/2/details/ops/Conv~1x", "/steps/2/details/plan/float_nodes/0"}
     assert wanted <= shown
+
+
+def test_groups_stand_worst_first_and_those_in_float_are_left_out(pruned: RunReport) -> None:
+    shown = [pointer for pointer, _, _ in Page(to_html(pruned)).facts if "/costs/" in pointer]
+    assert [each.split("/")[5] for each in shown if each.endswith("/group")] == ["2", "0", "1"]
+    assert "/steps/2/details/costs/2/alone_db" in shown and "/steps/2/details/costs/1/ops/1" in shown
 
 
 def test_the_text_is_made_of_the_value(report: RunReport) -> None:

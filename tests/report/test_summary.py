@@ -35,7 +35,7 @@ def test_the_steps_gates_and_notices_of_a_run(report: RunReport) -> None:
 def test_a_line_fits_80_columns(report: RunReport) -> None:
     undecided = latency(0.97, spread=0.05, provider="tensorrt")
     rows = summarize_report(replace(report, latency=(undecided,))).rows
-    assert rows[4].change == "no significant difference (0.98-1.09x)"
+    assert rows[4].change == "no clear difference (0.98-1.09x)"
     widths = [max(len(getattr(row, column)) for row in rows) for column in ("label", "original", "result", "change")]
     assert sum(widths) + 3 * 2 <= 80
 
@@ -56,3 +56,12 @@ def test_a_busy_machine_is_said_and_a_quiet_one_is_not(report: RunReport) -> Non
     assert notes[1].startswith("other processes took 34 % of the measuring time on cpu: ")
     quiet = replace(report, latency=(replace(latency(0.5), stolen=0.05),))
     assert len(summarize_report(quiet).notices) == 1
+
+
+def test_a_run_that_does_not_quantize_says_nothing_of_integers(report: RunReport) -> None:
+    assert report.audit is not None
+    idle = replace(report.audit, integer_mac_share=0.0, integer_ops={}, leftover_qdq=0)
+    fused = replace(report, audit=idle, steps=report.steps[:1])
+    assert not [row for row in summarize_report(fused).rows if "int8" in row.label]
+    in_vain = summarize_report(replace(report, audit=idle)).rows
+    assert [row.result for row in in_vain if "int8" in row.label] == ["0 %"]

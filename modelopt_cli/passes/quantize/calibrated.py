@@ -12,10 +12,10 @@ import onnx_ir as ir
 from pydantic import Field
 
 from modelopt_cli.calibration.ranges import ObserverName
-from modelopt_cli.format import format_db
+from modelopt_cli.format import format_db, format_percent
 from modelopt_cli.passes.base import Pass, PassContext, PassResult
 from modelopt_cli.passes.quantize.builder import Builder, Built
-from modelopt_cli.passes.quantize.explain import explain_plan
+from modelopt_cli.passes.quantize.explain import SECONDS, explain_plan
 from modelopt_cli.passes.quantize.groups import all_groups, static_groups
 from modelopt_cli.passes.quantize.guard import COLLAPSED_DB, Kept, Limits, keep_within
 from modelopt_cli.passes.quantize.output_error import OutputError, OutputJudge
@@ -116,11 +116,12 @@ class CalibratedPass(Pass):
         ctx: PassContext,
         alone: DynamicAlone | None = None,
     ) -> PassResult:
-        """The result with the audit of every group in its details, where that was asked for."""
-        if not self.explain:
+        """The result with the audit of every group in its details, where that was asked for or a page will show it."""
+        seconds = SECONDS if self.explain else ctx.explain_s
+        if seconds <= 0:
             return result
         judge = OutputJudge(model, builder.judged)
-        rows = explain_plan(model, builder, search, judge, alone, result.skipped, ctx.progress)
+        rows = explain_plan(model, builder, search, judge, alone, result.skipped, ctx.progress, seconds)
         return replace(result, details=result.details | {"groups": rows})
 
     def _judged(self, judge: OutputJudge, ctx: PassContext) -> Callable[[Built], OutputError]:
@@ -171,7 +172,7 @@ def _adopt(search: Search, kept: Kept) -> None:
     if error.worst.band:
         line += f", worst part {error.worst.output} {error.worst.band}: {format_db(error.worst.sqnr_db)}"
     if error.agreement is not None:
-        line += f", agreement {error.agreement:.1%} of {error.rows}"
+        line += f", agreement {format_percent(error.agreement)} of {error.rows}"
     search.log.append(line)
     if kept.reverted:
         names = _names([group.name for group in kept.reverted])

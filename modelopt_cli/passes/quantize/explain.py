@@ -17,7 +17,7 @@ from modelopt_cli.passes.quantize.search import Search
 from modelopt_cli.passes.quantize.sensitivity import DynamicAlone, measure_groups
 from modelopt_cli.progress import Progress
 
-SECONDS = 60.0  # for errors; groups that it leaves no time for are listed without
+SECONDS = 60.0  # for errors, where somebody asks for them
 _WHY = {
     "static": "the target has integer kernels for it, and the whole is faster with them",
     "dynamic": "no integer kernel feeds it: its range is found at run time",
@@ -32,6 +32,7 @@ def explain_plan(
     alone: DynamicAlone | None,
     skipped: Iterable[Skip],
     progress: Progress,
+    seconds: float,
 ) -> list[dict[str, Any]]:
     """One row per group in JSON types, integer ones first: way, why, milliseconds in float and in the result, error.
 
@@ -43,11 +44,12 @@ def explain_plan(
         alone: Builds variants of groups whose ranges are found at run time; None where there are none.
         skipped: What stayed float, and why.
         progress: Where to say how far it is.
+        seconds: For errors; groups that they leave no time for are listed without.
     """
     regions = builder.regions(search.plan)
     groups = static_groups(regions) if alone is None else all_groups(model.graph, regions, search.plan)
     groups = [] if search.plan.float_only else groups
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     errors = {
         each.group.name: each.alone.worst.sqnr_db
         for each in measure_groups(groups, builder, search.plan, judge, alone, deadline=deadline, progress=progress)

@@ -166,7 +166,8 @@ def _without_losers(found: Search, builder: Builder, deadline: float) -> None:
         plan = found.plan.in_float(names[:count])
         candidate = builder.build(plan)
         timed = _against(found.built, candidate, builder)
-        found.log.append(_line(f"{count} products in float that lose by the profile", timed))
+        what = "1 product" if count == 1 else f"{count} products"
+        found.log.append(_line(f"{what} in float, by the profile slower as integers", timed))
         if timed.ratio_high >= CLEARLY:
             break
         found.built, found.plan = candidate, plan

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from modelopt_cli.graph.io import model_bytes
+from modelopt_cli.passes.base import PassContext
 from modelopt_cli.passes.quantize.quantize import Quantize
+from modelopt_cli.targets.target import Target
 from modelopt_cli.testing import ArrayDataset, model_from_text, run_pass
 
 TEXT = """net (float[1,8,32,32] x, float[1,64,256] t) => (float[1,8,32,32] y, float[1,64,256] u) {
@@ -45,3 +48,17 @@ def test_nobody_asked_nothing_is_measured():
     )
     data = ArrayDataset({"x": np.ones((2, 64, 64), np.float32)})
     assert "groups" not in run_pass(Quantize(budget=0), model, calibration=data).details
+
+
+def test_seconds_for_a_page_measure_without_the_option_and_change_nothing_else():
+    model = model_from_text(
+        "net (float[1,64,64] x) => (float[1,64,64] y) { y = MatMul (x, w) }", w=np.eye(64, dtype=np.float32)
+    )
+    data = ArrayDataset({"x": np.ones((2, 64, 64), np.float32)})
+    plain, shown = (
+        Quantize(budget=0).apply(model.clone(), PassContext(Target(), calibration=data, explain_s=seconds))
+        for seconds in (0.0, 5.0)
+    )
+    assert model_bytes(plain.model) == model_bytes(shown.model)
+    assert [row["group"] for row in shown.details["groups"]]
+    assert shown.details["plan"] == plain.details["plan"]

@@ -18,6 +18,8 @@ from modelopt_cli.targets.target import Target
 
 _SOURCES = ("model", "recipe", "calibration")
 _DECIDING = ("modelopt", "onnx", "numpy", "runtime", "machine", "isa", "cpu_flags", "target")
+# Of the stamp, what says most of a file first: small files keep as many as fit.
+FIELDS = ("version", "sha256", "recipe", "plan", "environment")
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 
 

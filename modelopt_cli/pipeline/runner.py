@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from modelopt_cli.format import format_percent
-from modelopt_cli.graph.io import MAX_PROTOBUF_BYTES, SourceModel, model_bytes, weight_bytes
+from modelopt_cli.graph.io import MAX_PROTOBUF_BYTES, SourceModel, weight_bytes
 from modelopt_cli.graph.stats import model_stats
 from modelopt_cli.passes.base import PassContext
 from modelopt_cli.passes.prune.sparse_kernels import quantized_in_vain
 from modelopt_cli.pipeline.aim import accuracy_drop
 from modelopt_cli.pipeline.check import check_result
+from modelopt_cli.pipeline.fit import fitted_bytes
 from modelopt_cli.pipeline.gates import check_gates
 from modelopt_cli.pipeline.inside import look_inside
 from modelopt_cli.pipeline.lock import check_result as check_locked
@@ -100,7 +101,10 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
     here = environment(target)
     decided_on = here if options.plan is None else options.plan.environment
     stamp(done.model, recipe, decisions(done.steps), hashes, decided_on)
-    content = model_bytes(done.model) if weight_bytes(done.model) < MAX_PROTOBUF_BYTES // 2 else None
+    content: bytes | None = None
+    left_out: tuple[str, ...] = ()
+    if weight_bytes(done.model) < MAX_PROTOBUF_BYTES // 2:
+        content, left_out = fitted_bytes(done.model, source.file_bytes)
     if content is not None:
         hashes["result"] = hashlib.sha256(content).hexdigest()
     if options.plan is not None and options.locked:
@@ -135,6 +139,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         notices=(
             *done.notices,
             *_notices(data, feeds),
+            *([_shortened(left_out)] if left_out else ()),
             *_target_notices(done.model, target),
             *(() if prepared.measures_target else (_elsewhere(target, prepared.providers),)),
         ),
@@ -147,6 +152,11 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         report = look_inside(report, subject, data.judged, options.progress)
     report = replace(report, gates=check_gates(recipe.require, report), seconds=time.perf_counter() - started)
     return CompressResult(done.model, content, report)
+
+
+def _shortened(left_out: Sequence[str]) -> Notice:
+    message = f"the model itself does not say its {', '.join(left_out)}: that would make it larger than its source"
+    return Notice("stamp-shortened", message, "--report FILE.json keeps where it comes from")
 
 
 def _elsewhere(target: Target, providers: Sequence[str]) -> Notice:

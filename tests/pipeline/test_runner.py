@@ -78,8 +78,14 @@ def test_same_input_gives_same_bytes_and_leaves_the_source_alone(tmp_path: Path)
 def test_stamps_the_model_without_paths_or_time(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("version: 1\nname: mine\ndata: {calibration: {path: data.npz}}\nsteps: [{pass: simplify}]\n")
+    # Of a file that shrinks: others lose what of the stamp would make them larger.
+    net = NET.replace("h = ", "dead = Neg(u) h = ")
+    spare = model_from_text(
+        net, w=np.ones((4, 8), np.float32), v=np.ones((8, 3), np.float32), u=np.ones(2000, np.float32)
+    )
+    save_model(spare, tmp_path / "net.onnx")
     content = compress(
-        load_model(small_net(tmp_path)), load_recipe(str(recipe)), CompressOptions(profile=False)
+        load_model(tmp_path / "net.onnx"), load_recipe(str(recipe)), CompressOptions(profile=False)
     ).content
     assert content is not None
     props = {p.key: p.value for p in onnx.load_from_string(content).metadata_props}
@@ -102,7 +108,7 @@ def test_a_step_without_its_data_is_refused_before_any_work(tmp_path: Path) -> N
 def test_random_calibration_is_stamped(tmp_path: Path) -> None:
     options = CompressOptions(allow_random_calibration=True, profile=False)
     report = compress(load_model(small_net(tmp_path)), load_recipe("fuse"), options).report
-    assert [notice.code for notice in report.notices] == ["random-calibration"]
+    assert report.notices[0].code == "random-calibration"
     assert report.fidelity is not None and report.fidelity.random_inputs
 
 
@@ -110,7 +116,7 @@ def test_an_assumed_shape_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "free.onnx"
     save_model(model_from_text("g (float[N, T] x) => (float[N, T] y) { y = Relu(x) }"), path)
     report = compress(load_model(path), load_recipe("fuse"), CompressOptions(profile=False)).report
-    assert [notice.code for notice in report.notices] == ["assumed-shape"]
+    assert [notice.code for notice in report.notices if notice.code != "stamp-shortened"] == ["assumed-shape"]
     assert "x.T=128" in report.notices[0].message
 
 

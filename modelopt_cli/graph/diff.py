@@ -8,6 +8,8 @@ from collections.abc import Hashable
 import numpy as np
 import onnx_ir as ir
 
+from modelopt_cli.graph.edit import all_graphs
+
 Items = Counter[Hashable]
 
 
@@ -20,7 +22,7 @@ def items(model: ir.Model) -> Items:
     found: Items = Counter()
     found.update(("opset", domain, version) for domain, version in model.opset_imports.items())
     found.update(("function", *key) for key in model.functions)
-    for graph in model.graphs():
+    for graph in all_graphs(model):
         found.update(("weight", name, id(value.const_value)) for name, value in graph.initializers.items())
         found.update(("input", _typed(value)) for value in graph.inputs)
         found.update(("output", _typed(value)) for value in graph.outputs)

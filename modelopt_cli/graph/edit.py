@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -19,13 +19,17 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
     """
     if value is None or value.is_graph_input():
         return None
-    node = value.producer()
-    if value.const_value is None and node is not None and node.op_type == "Constant" and "value" in node.attributes:
-        # get_const_tensor would rename the tensor, which the source model shares: its bytes would change
-        attribute = node.attributes["value"]
-        return None if attribute.is_ref() else attribute.as_tensor().numpy()
-    tensor = value.const_value if value.const_value is not None else ir.convenience.get_const_tensor(value)
-    if not isinstance(tensor, ir.serde.TensorProtoTensor):
+    tensor = value.const_value
+    if tensor is None:
+        node = value.producer()
+        if node is None or node.op_type != "Constant":
+            return None
+        if "value" in node.attributes:
+            # get_const_tensor would rename the tensor, which the source model shares: its bytes would change
+            attribute = node.attributes["value"]
+            return None if attribute.is_ref() else attribute.as_tensor().numpy()
+        tensor = ir.convenience.get_const_tensor(value)
+    if type(tensor) is not ir.serde.TensorProtoTensor:  # a protocol's isinstance takes longer than the rest
         return None if tensor is None else tensor.numpy()
     array: np.ndarray | None = tensor.meta.get(_ARRAY)
     if array is None:  # it would be decoded again each time it is asked for; as a view of the file's bytes it is small
@@ -43,7 +47,7 @@ def fresh_name(graph: ir.Graph, stem: str) -> str:
     """``stem``, or ``stem_2``, ``stem_3`` ..., whichever no value of the graph is called."""
     names: _Names | None = graph.meta.get(_NAMES)
     if names is None:
-        names = graph.meta[_NAMES] = _Names(graph)
+        names = graph.meta[_NAMES] = _Names(lambda: (graph, *_bodies(graph)))
     taken = names.taken
     name, count = stem, 1
     while name in taken:
@@ -55,8 +59,8 @@ def fresh_name(graph: ir.Graph, stem: str) -> str:
 
 def forget_names(model: ir.Model) -> None:
     """Let `fresh_name` look at the graphs again: after edits that were made elsewhere, and when a pass begins."""
-    names = _Names(model.graph)
-    for graph in model.graphs():  # one set for all: a name in a branch must not be one of the graph around it
+    names = _Names(lambda: all_graphs(model))
+    for graph in all_graphs(model):  # one set for all: a name in a branch must not be one of the graph around it
         graph.meta[_NAMES] = names
 
 
@@ -149,33 +153,51 @@ def only_reader(value: ir.Value) -> ir.Node | None:
     return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
 
 
+def all_graphs(model: ir.Model) -> list[ir.Graph]:
+    """The main graph and every body inside of it, an outer graph before those in it.
+
+    What `ir.Model.graphs` yields, in a fifth of its time, which was a sixth of the time of fusing a small model.
+    """
+    return [model.graph, *_bodies(model.graph)]
+
+
+def _bodies(graph: ir.Graph) -> Iterator[ir.Graph]:
+    for node in graph:
+        for attribute in node.attributes.data.values():
+            kind = attribute.type
+            if kind is ir.AttributeType.GRAPH or kind is ir.AttributeType.GRAPHS:
+                for body in [attribute.value] if kind is ir.AttributeType.GRAPH else attribute.value:
+                    yield body
+                    yield from _bodies(body)
+
+
 def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
     """Every node of the main graph, of its subgraphs and of the model's functions."""
-    for graph in model.graphs():
+    for graph in all_graphs(model):
         yield from graph
     for function in model.functions.values():
         yield from function
 
 
 class _Names:
-    """The names of a graph and its subgraphs, gathered once, when asked: a walk for each new name is quadratic."""
+    """The names of all graphs of a model, gathered once, when asked: a walk for each new name is quadratic."""
 
-    def __init__(self, graph: ir.Graph) -> None:
-        self._graph = graph
+    def __init__(self, graphs: Callable[[], Iterable[ir.Graph]]) -> None:
+        self._graphs = graphs
 
     @cached_property
     def taken(self) -> set[str]:
-        return _value_names(self._graph)
+        return {name for graph in self._graphs() for name in _names_in(graph) if name}
 
 
-def _value_names(graph: ir.Graph) -> set[str]:
-    names = {v.name for v in graph.inputs if v.name} | set(graph.initializers)
-    for node in graph.all_nodes():
-        names |= {v.name for v in node.outputs if v.name}
-        names |= {v.name for v in node.inputs if v is not None and v.name}
-        if node.name:
-            names.add(node.name)
-        for attribute in node.attributes.values():
-            if isinstance(attribute.value, ir.Graph):
-                names |= set(attribute.value.initializers) | {v.name for v in attribute.value.inputs if v.name}
-    return names
+def _names_in(graph: ir.Graph) -> Iterator[str | None]:
+    yield from graph.initializers
+    for value in graph.inputs:
+        yield value.name
+    for node in graph:
+        yield node.name
+        for value in node.outputs:
+            yield value.name
+        for read in node.inputs:
+            if read is not None:
+                yield read.name

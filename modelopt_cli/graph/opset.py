@@ -7,6 +7,7 @@ copy several times and refuses above 2 GB.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -50,7 +51,7 @@ def raise_opset(model: ir.Model, minimum: int) -> int:
 
 
 def _adapt(model: ir.Model, current: int, minimum: int) -> None:
-    for version in range(current + 1, minimum + 1):
+    for version in sorted({version for _, version in _ADAPTERS if current < version <= minimum}):
         for node in list(edit.all_nodes(model)):
             adapter = _ADAPTERS.get((node.op_type, version)) if node.domain in STANDARD else None
             if adapter is not None:
@@ -80,6 +81,7 @@ def _blocked(node: ir.Node, current: int, minimum: int) -> str | None:
     return None
 
 
+@functools.cache
 def _schema(op: str, version: int) -> onnx.defs.OpSchema | None:
     try:
         return onnx.defs.get_schema(op, version, "")

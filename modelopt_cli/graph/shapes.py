@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from modelopt_cli.graph.edit import constant
+from modelopt_cli.graph.edit import all_graphs, constant
 
 SMALL_TENSOR_BYTES = 1024  # shape arithmetic; larger initializers need not be serialized to infer shapes
 
@@ -35,7 +35,7 @@ def infer_shapes(model: ir.Model) -> bool:
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return False
     _take(model.graph, inferred.graph)
-    named = [follow_symbols(graph, _refine_shape) for graph in model.graphs()]
+    named = [follow_symbols(graph, _refine_dims) for graph in all_graphs(model)]
     return any(named)
 
 
@@ -43,7 +43,7 @@ def knows_all_shapes(model: ir.Model) -> bool:
     """Whether every value that a node computes has a type and a shape without unknown dimensions."""
     return all(
         value.type is not None and (dims := dimensions(value)) is not None and None not in dims
-        for graph in model.graphs()
+        for graph in all_graphs(model)
         for node in graph
         for value in node.outputs
         if value.name
@@ -82,10 +82,22 @@ def _take(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
         for value in node.outputs:
             info = known.get(value.name or "")
             if info is not None and not value.is_graph_output() and (value.type is None or static_shape(value) is None):
-                _refine(value, ir.serde.deserialize_value_info_proto(info, None))
+                _read(value, info)
         for attribute in proto.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 _take(node.attributes[attribute.name].as_graph(), attribute.g)
+
+
+def _read(value: ir.Value, info: onnx.ValueInfoProto) -> None:
+    """`_refine` by what onnx says of a value; its type is read only where there is none."""
+    if not info.type.HasField("tensor_type"):
+        _refine(value, ir.serde.deserialize_value_info_proto(info, None))
+        return
+    tensor = info.type.tensor_type
+    if value.type is None and tensor.elem_type:
+        value.type = ir.TensorType(ir.DataType(tensor.elem_type))
+    if tensor.HasField("shape"):
+        _refine_dims(value, [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim])
 
 
 def without_weights(model: ir.Model) -> ir.Model:
@@ -307,26 +319,23 @@ _FOLLOW: dict[str, Callable[[ShapeArithmetic, ir.Node], Elements | None]] = {
 def _refine(value: ir.Value, answer: ir.Value) -> None:
     if value.type is None and answer.type is not None:
         value.type = answer.type
-    if answer.shape is None:
-        return
-    if value.shape is None or len(value.shape) != len(answer.shape):
-        value.shape = ir.Shape([_finer(None, size) for size in answer.shape])
-        return
-    dims = [_finer(old, new) for old, new in zip(value.shape, answer.shape, strict=True)]
-    if list(dims) != list(value.shape):
-        value.shape = ir.Shape(dims)
+    if (dims := dimensions(answer)) is not None:
+        _refine_dims(value, dims)
 
 
-def _refine_shape(value: ir.Value, dims: Elements) -> bool:
-    before = value.shape
-    _refine(value, ir.Value(name=value.name, shape=ir.Shape(dims)))
-    return value.shape != before
+def _refine_dims(value: ir.Value, dims: Sequence[Element]) -> bool:
+    """Give the value what ``dims`` say more than its shape; whether that is anything."""
+    before = dimensions(value)
+    known = before if before is not None and len(before) == len(dims) else (None,) * len(dims)
+    finer = tuple(_finer(old, new) for old, new in zip(known, dims, strict=True))
+    if finer == before:
+        return False
+    value.shape = ir.Shape(finer)
+    return True
 
 
-def _finer(old: int | ir.SymbolicDim | None, new: int | ir.SymbolicDim) -> int | str | None:
+def _finer(old: Element, new: Element) -> Element:
     """The dimension that says more; a name that inference made up would keep a real one from taking its place."""
-    before = old.value if isinstance(old, ir.SymbolicDim) else old
-    after = new.value if isinstance(new, ir.SymbolicDim) else new
-    if isinstance(after, str) and after.startswith(MADE_UP_PREFIX):
-        after = None
-    return before if isinstance(before, int) or after is None or (before and not isinstance(after, int)) else after
+    if isinstance(new, str) and new.startswith(MADE_UP_PREFIX):
+        new = None
+    return old if isinstance(old, int) or new is None or (old and not isinstance(new, int)) else new

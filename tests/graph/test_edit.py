@@ -96,3 +96,15 @@ def test_only_reader_wants_exactly_one_use() -> None:
     single = model_from_text("m (float[2] x) => (float[2] y) { a = Relu (x)  y = Neg (a) }")
     first, second = single.graph
     assert edit.only_reader(first.outputs[0]) is second
+
+
+def test_all_graphs_are_those_of_every_body_the_outer_ones_first() -> None:
+    nested = model_from_text("""g (float[2] x, bool c) => (float[2] y) {
+        y = If (c) <
+          then_branch = a () => (float[2] t) { t = If (c) <
+            then_branch = d () => (float[2] p) { p = Relu(x) },
+            else_branch = e () => (float[2] q) { q = Neg(x) }> },
+          else_branch = b () => (float[2] u) { u = Abs(x) }> }""")
+    found = edit.all_graphs(nested)
+    assert sorted(graph.name or "" for graph in found) == ["a", "b", "d", "e", "g"]
+    assert found == list(nested.graphs())

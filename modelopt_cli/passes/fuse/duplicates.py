@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable, Iterable
 import numpy as np
 import onnx_ir as ir
 
+from modelopt_cli.graph.edit import all_graphs
+
 PEEK_BYTES = 1 << 12  # compared before the whole: almost all weights of one shape differ here already
 
 
@@ -23,7 +25,7 @@ def merge_duplicates(model: ir.Model, limit: int) -> bool:
         limit: Weights of more elements are left alone.
     """
     merged = False
-    for graph in model.graphs():
+    for graph in all_graphs(model):
         groups: Iterable[list[ir.Value]] = [[v for v in graph.initializers.values() if _may_merge(v, limit)]]
         for key in (_kind, _beginning, _digest):
             groups = [part for group in groups for part in _parts(group, key)]

@@ -35,7 +35,7 @@ def fold_constants(model: ir.Model) -> int:
     Returns:
         Number of nodes folded.
     """
-    return sum(_fold_graph(model, graph) for graph in list(model.graphs()))
+    return sum(_fold_graph(model, graph) for graph in edit.all_graphs(model))
 
 
 def _fold_graph(model: ir.Model, graph: ir.Graph) -> int:

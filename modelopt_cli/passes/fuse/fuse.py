@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import onnx_ir as ir
 
 from modelopt_cli.errors import ModelError
-from modelopt_cli.graph.edit import forget_names
+from modelopt_cli.graph.edit import all_graphs, forget_names
 from modelopt_cli.graph.opset import raise_opset
 from modelopt_cli.graph.shapes import infer_shapes, knows_all_shapes
 from modelopt_cli.passes.base import PassContext, PassResult
@@ -37,11 +37,11 @@ class Fuse(RulePass):
 
     def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
         forget_names(model)
-        nodes, table = count_nodes(list(model.graphs())), self._selected(FUSE)
+        nodes, table = count_nodes(all_graphs(model)), self._selected(FUSE)
         outcome = _apply_until_stable(model, table, ctx.target.max_opset)
         outcome = _finish(model, self._selected(finishing(ctx.target)), outcome, ctx.target.max_opset)
         details = {
-            "nodes": {"before": nodes, "after": count_nodes(list(model.graphs()))},
+            "nodes": {"before": nodes, "after": count_nodes(all_graphs(model))},
             "rules": dict(sorted(outcome.applied.items())),
         }
         return PassResult(model, outcome.applied.total(), outcome.skips, details)
@@ -69,7 +69,8 @@ def _finish(model: ir.Model, table: Table, done: Outcome, max_opset: int | None)
         applied += last.applied
         if not _raise_for(model, last.wishes, max_opset, failed):
             return Outcome(applied, set(), done.refused | last.refused)
-        infer_shapes(model)
+        if not knows_all_shapes(model):
+            infer_shapes(model)
 
 
 def _raise_for(model: ir.Model, wishes: set[int], limit: int | None, failed: set[int]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from modelopt_cli.graph.edit import all_graphs
 from modelopt_cli.passes.fuse.pattern import STANDARD
 
 _TYPED = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
@@ -17,7 +18,7 @@ def lift_constants(model: ir.Model) -> None:
     with the source, the source's Constant nodes would change. onnx_ir's pass for the same checks each tensor against a
     protocol, which takes half of the time of the whole.
     """
-    for graph in list(model.graphs()):
+    for graph in all_graphs(model):
         for node in graph:
             if node.op_type == "Constant" and node.domain in STANDARD and not node.outputs[0].is_graph_output():
                 _lift(graph, node)

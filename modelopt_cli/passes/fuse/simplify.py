@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from modelopt_cli.graph import diff
-from modelopt_cli.graph.edit import all_nodes, drop_unread_weights, forget_names
+from modelopt_cli.graph.edit import all_graphs, all_nodes, drop_unread_weights, forget_names
 from modelopt_cli.graph.shapes import infer_shapes
 from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.fuse.duplicates import merge_duplicates
@@ -43,7 +43,7 @@ class Simplify(RulePass):
         forget_names(model)
         kept = _tensors(model)
         before = diff.items(model)
-        nodes, table = count_nodes(list(model.graphs())), self._selected(SIMPLIFY)
+        nodes, table = count_nodes(all_graphs(model)), self._selected(SIMPLIFY)
         _normalise(model)
         outcome = _rounds(model, table)
         if merge_duplicates(model, DUPLICATE_LIMIT_ELEMENTS):
@@ -52,7 +52,7 @@ class Simplify(RulePass):
         changed = diff.count_edits(before, diff.items(model))
         del kept  # until here, so that no tensor was freed and its identity taken by another
         details = {
-            "nodes": {"before": nodes, "after": count_nodes(list(model.graphs()))},
+            "nodes": {"before": nodes, "after": count_nodes(all_graphs(model))},
             "rules": dict(sorted(outcome.applied.items())),
         }
         return PassResult(model, changed, outcome.skips, details)
@@ -60,7 +60,7 @@ class Simplify(RulePass):
 
 def _tensors(model: ir.Model) -> list[object]:
     """What `diff.items` knows by its identity."""
-    weights = [value.const_value for graph in model.graphs() for value in graph.initializers.values()]
+    weights = [value.const_value for graph in all_graphs(model) for value in graph.initializers.values()]
     attributes = [a.value for node in all_nodes(model) for a in node.attributes.values()]
     return [*weights, *attributes]
 
@@ -98,10 +98,10 @@ def _round(model: ir.Model, table: Table) -> tuple[Outcome, bool]:
     folded = fold_constants(model)
     outcome = apply_rules(model, table)
     merged = merge_duplicates(model, SMALL_ELEMENTS)
-    nodes = count_nodes(list(model.graphs()))
+    nodes = count_nodes(all_graphs(model))
     common.CommonSubexpressionEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
-    for graph in model.graphs():  # that pass leaves those of branches
+    for graph in all_graphs(model):  # that pass leaves those of branches
         drop_unread_weights(graph)
-    fewer = count_nodes(list(model.graphs())) < nodes
+    fewer = count_nodes(all_graphs(model)) < nodes
     return outcome, bool(named or folded or outcome.applied or merged or fewer)

@@ -172,3 +172,19 @@ def _context() -> object:
     from modelopt_cli.targets.target import Target
 
     return PassContext(Target())
+
+
+SWAP = "Transpose <perm = [0, 1, 3, 2]>"  # which is its own inverse
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"t = {SWAP} (x) c = Concat <axis = 1> (x, t) y = Relu(c)",
+        f"t = {SWAP} (x) c = Concat <axis = 1> (x, t) d = {SWAP} (c) y = Relu(d)",
+        f"r = Relu(x) t = {SWAP} (r) c = Concat <axis = 1> (t, r) s = Sigmoid(t) y = Concat <axis = 1> (c, s)",
+    ],
+)
+def test_a_swap_of_axes_is_not_counted_as_the_way_there_and_back(body: str) -> None:
+    swapped = left(body, "(float[n,4,6,6] x) => (float[a,b,c,d] y)")
+    assert swapped["Transpose"] == 1

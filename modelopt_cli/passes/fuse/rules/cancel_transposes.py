@@ -38,7 +38,9 @@ class Region:
         """By how many nodes the graph shrinks."""
         gone = [node for node in self.ends if inverse(_perm(node) or ()) == self.perm]
         left = [start for start in self.starts if start.outputs[0] in self.leaving]
-        return len(self.starts) - len(left) + len(gone) - (len(self.leaving) - len(left))
+        # a swap of two axes is its own inverse: what makes a value transposed may make another one plain, and stays
+        needed = [start for start in self.starts if start not in left and start.outputs[0] in self.plain.values()]
+        return len(self.starts) - len(left) - len(needed) + len(gone) - (len(self.leaving) - len(left))
 
 
 class CancelTransposes(Rule[Region]):
@@ -124,8 +126,9 @@ def _grow(start: ir.Node, perm: Perm, graph: Editor) -> Region:
             blocked.clear()
     for value in region.plain:
         readers = [usage.node for usage in value.uses()]
-        region.ends.update(dict.fromkeys(reader for reader in readers if _is_end(reader, graph)))
-        own = all(reader in region.steps or _is_end(reader, graph) for reader in readers)
+        ends = (reader for reader in readers if _is_end(reader, graph) and reader not in region.starts)
+        region.ends.update(dict.fromkeys(ends))
+        own = all(reader in region.steps or reader in region.ends for reader in readers)
         if (not own or value.is_graph_output()) and _is_transposed(region, value):
             region.leaving[value] = None
     return region

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 ROWS_AT_ONCE = 1024
+ROUNDING = 1e-6  # of sums of float32: a variance below this share of the mean square is none
 
 
 class Moments:
@@ -70,12 +71,27 @@ class Moments:
     def hessian(self, *, centred: bool) -> np.ndarray:
         """``E x x^T`` [groups, columns, columns], of x minus its mean when a bias takes care of the mean."""
         mean, _ = self.means()
-        return self._square / self._count - (_outer(mean, mean) if centred else 0.0)
+        square = self._square / self._count
+        if not centred:
+            return square
+        moves = self._moves()
+        covariance: np.ndarray = (square - _outer(mean, mean)) * moves[:, None, :] * moves[:, :, None]
+        return covariance
 
     def cross(self, *, centred: bool) -> np.ndarray:
         """``E x0 x^T`` [groups, columns, columns], both minus their means when ``centred``."""
         mean, original = self.means()
-        return self._cross / self._count - (_outer(original, mean) if centred else 0.0)
+        product = self._cross / self._count
+        if not centred:
+            return product
+        covariance: np.ndarray = (product - _outer(original, mean)) * self._moves()[:, None, :]
+        return covariance
+
+    def _moves(self) -> np.ndarray:
+        """Which inputs vary, [groups, columns]: of one that does not, the difference below 0 is only rounding."""
+        square = np.einsum("gkk->gk", self._square) / self._count
+        moves: np.ndarray = square - self.means()[0] ** 2 > ROUNDING * square
+        return moves
 
 
 def _outer(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -43,7 +43,12 @@ class Judge:
 def best_damping(
     fitted: Moments, judged: Moments, weights: np.ndarray, pattern: Pattern, sparsity: float, *, centred: bool
 ) -> float:
-    """Of `DAMPINGS` the one whose fit to some samples, at this sparsity, does best on the others."""
+    """Of `DAMPINGS` the one whose fit to some samples, at this sparsity, does best on the others.
+
+    The largest when there are no others: a fit to one sample can say nothing of how far to trust it.
+    """
+    if judged is fitted:
+        return max(DAMPINGS)
     judge = Judge(judged, weights, centred=centred)
     errors = {}
     for damping in DAMPINGS:

@@ -15,7 +15,10 @@ from modelopt_cli.passes.prune.frontier import Frontier, live_before
 from modelopt_cli.passes.prune.linear import LinearLayer
 
 Halves = tuple[Moments, Moments]
-"""The statistics of every other sample, and of those between: what is fitted to one can be judged on the other."""
+"""The statistics of every other sample, and of those between: what is fitted to one can be judged on the other.
+
+The same twice where there is one sample only.
+"""
 
 ROWS = 16384  # of a layer's input, over all samples: a Hessian of some hundred columns hardly changes with more
 
@@ -73,4 +76,4 @@ class Walk:
             rows = layer.rows(arrays, limit, self.seed + index)
             original = rows if originals is None else layer.rows(next(originals), limit, self.seed + index)
             halves[index % 2].update(rows, original)
-        return halves
+        return halves if halves[1].count else (halves[0], halves[0])

@@ -66,6 +66,15 @@ def test_the_share_is_met(distribution: str, sparsity: float) -> None:
     )
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_sample_is_fitted_to_with_caution() -> None:
+    """It has no variance and no second half; a warning of numpy would tell of divisions by no rows."""
+    result = run_pass(Prune(sparsity=0.5), MODEL, calibration=data(1)).model
+    pruned = [weight(result, name) for name in ("first", "second", "third")]
+    assert all(np.isfinite(array).all() for array in pruned)
+    assert sum(int((array == 0).sum()) for array in pruned) == 688
+
+
 def test_each_step_of_the_method_helps() -> None:
     methods = {
         "random": Prune(criterion="random", refit=False, distribution="uniform"),

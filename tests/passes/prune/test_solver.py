@@ -101,3 +101,16 @@ def test_a_pattern_holds_in_the_chosen_support(text: str, share: float) -> None:
 def test_what_is_no_pattern_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not element, block:SIZE or N:M"):
         Pattern.parse(text)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 500])
+def test_an_input_that_never_moves_has_no_variance_whatever_the_rounding(rows: int) -> None:
+    moments = Moments(1, 3)
+    values = np.repeat(np.float32([[[0.7166558, 1.0133213, 100.1]]]), rows, axis=1)
+    values[:, : rows // 2, 1] += np.float32(0.1)
+    moments.update(values, values)
+    covariance = moments.hessian(centred=True)
+    assert np.all(covariance[0][[0, 2]] == 0) and np.all(moments.cross(centred=True)[0][:, [0, 2]] == 0)
+    assert (covariance[0, 1, 1] > 0) == (rows > 1)
+    found = make_problem(covariance, covariance, np.ones((1, 2, 3)), 0.01)
+    assert choose_mask(found, ELEMENT, 0.5).sum() == 3

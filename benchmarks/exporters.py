@@ -12,8 +12,10 @@ import venv
 from benchmarks.table import ROOT
 
 SCRIPTS = ROOT / "tests" / "passes" / "fuse" / "fixtures"
+TORCH_CPU = "https://download.pytorch.org/whl/cpu"
 EXPORTERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "torch": ("export.py", ("torch==2.13.0", "onnxscript")),
+    # from PyPI alone, PyTorch for Linux comes with gigabytes of CUDA; its own index has it for CPUs, and is preferred
+    "torch": ("export.py", ("torch==2.13.0", "onnxscript", f"--extra-index-url={TORCH_CPU}")),
     "jax": ("export_jax.py", ("jax2onnx==0.17.1",)),
     "tensorflow": ("export_tensorflow.py", ("tensorflow-cpu==2.21.0", "tf2onnx==1.17.0")),
     "paddle": ("export_paddle.py", ("paddlepaddle==3.3.1", "paddle2onnx==2.1.0", "packaging")),

@@ -72,6 +72,7 @@ def load_model(path: Path) -> SourceModel:
     files = _check_external_data(proto, path)
     normal = proto.SerializeToString() if _normalize(proto, where) and not files else content
     _check_opsets(proto, where)
+    _check_shapes(proto, where)
     _check_model(str(path) if files else normal, where)
     digest = hashlib.sha256(content)
     for file in files:
@@ -95,6 +96,7 @@ def parse_model(content: bytes, label: str = "<stdin>") -> SourceModel:
         raise ModelError("a model with external data cannot come through a pipe", where=label, hint="give its path")
     normal = proto.SerializeToString() if _normalize(proto, label) else content
     _check_opsets(proto, label)
+    _check_shapes(proto, label)
     _check_model(normal, label)
     model = _deserialize(proto, label)
     return SourceModel(model, label, None, len(content), hashlib.sha256(content).hexdigest())
@@ -255,6 +257,15 @@ def _deserialize(proto: onnx.ModelProto, where: str) -> ir.Model:
         reason = str(cause).split(". ")[0] or type(cause).__name__
         hint = "a classifier of skl2onnx: convert it with zipmap=False" if "Map" in reason else ""
         raise ModelError(f"uses a part of ONNX that is not supported: {reason}", where=where, hint=hint) from error
+
+
+def _check_shapes(proto: onnx.ModelProto, where: str) -> None:
+    """The checker refuses an input or output without a shape too, but does not say which."""
+    for kind, values in (("input", proto.graph.input), ("output", proto.graph.output)):
+        for value in values:
+            if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+                hint = "onnx.shape_inference.infer_shapes may add it; else set the rank where the model is exported"
+                raise ModelError(f"{kind} '{value.name}' declares no shape, as ONNX requires", where=where, hint=hint)
 
 
 def _check_opsets(proto: onnx.ModelProto, where: str) -> None:

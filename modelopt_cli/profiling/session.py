@@ -296,8 +296,9 @@ def _load_error(error: Exception, where: str, version: str) -> ModelError:
         message = f"IR version {match[1]} is newer than onnxruntime {version} reads ({match[2]})"
         return ModelError(message, where=where, hint=upgrade)
     if match := re.search(r"Could not find an implementation for (\w+)\((\d+)\) node with name '(.*?)'", text):
-        message = f"onnxruntime {version} has no kernel for {match[1]} (opset {match[2]}) with the types of node"
-        return ModelError(f"{message} '{match[3]}'", where=where)
+        node = f"of node '{match[3]}'" if match[3] else "that it has here"
+        message = f"onnxruntime {version} has no kernel for {match[1]} (opset {match[2]}) with the types {node}"
+        return ModelError(message, where=where)
     return ModelError(f"onnxruntime {version} cannot load it: {one_line(error)}", where=where)
 
 

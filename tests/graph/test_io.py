@@ -148,6 +148,16 @@ def test_refuses_what_fails_the_checker(tmp_path: Path) -> None:
     assert "nowhere" in refusal(path)
 
 
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_names_what_declares_no_shape(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "m.onnx"
+    ranked = ir.to_proto(model())
+    value = getattr(ranked.graph, kind)[0]
+    value.type.tensor_type.ClearField("shape")
+    path.write_bytes(ranked.SerializeToString())
+    assert f"{kind} '{value.name}' declares no shape" in refusal(path)
+
+
 def test_refuses_missing_external_data(tmp_path: Path) -> None:
     path = with_external_data(tmp_path)
     (tmp_path / "weights.bin").unlink()

@@ -11,11 +11,11 @@ from modelopt_cli.errors import UsageError
 from modelopt_cli.format import format_bytes
 from modelopt_cli.graph.io import model_bytes, weight_bytes
 from modelopt_cli.passes.prune.distribution import MOST
-from modelopt_cli.passes.prune.pack_sparse import OVERHEAD_BYTES
+from modelopt_cli.passes.prune.pack_sparse import DECODER_BYTES, OVERHEAD_BYTES
 from modelopt_cli.passes.prune.unpack import BITS
 from modelopt_cli.passes.prune.weights import Weight
 
-SHARED_BYTES = 2560  # of what all decoders read
+SHARED_BYTES = 2 * DECODER_BYTES  # of values that are packed, and of scales
 ONE_MESSAGE = 1 << 30  # bytes: a larger model is not put into one message only to be counted
 
 
@@ -50,7 +50,7 @@ def share_for_bytes(model: ir.Model, weights: Sequence[Weight], size: int, value
     whole = len(model_bytes(model)) if whole < ONE_MESSAGE else whole
     per_number = [1 if values == "int8" else array.itemsize for array in arrays]
     rest = whole - sum(array.nbytes for array in arrays)
-    scales = sum(array.itemsize * max(array.shape) for array in arrays) if values == "int8" else 0
+    scales = sum(max(array.shape) for array in arrays) if values == "int8" else 0
     fixed = rest + SHARED_BYTES + scales + sum(array.size // BITS + OVERHEAD_BYTES for array in arrays)
     numbers = sum(array.size * each for array, each in zip(arrays, per_number, strict=True))
     share = 1 - (size - fixed) / max(numbers, 1)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from modelopt_cli.graph.io import model_bytes
 from modelopt_cli.passes.prune.pack_sparse import PackSparse
+from modelopt_cli.passes.prune.scales import LogScales
 from modelopt_cli.profiling.session import open_session
 from modelopt_cli.testing import assert_same_outputs, model_from_text, op_types, run_model, run_pass
 
@@ -57,13 +58,47 @@ def test_the_file_is_smaller_and_the_report_says_what_loading_costs() -> None:
     assert result.details["load_seconds_after"] > 0
 
 
-def test_int8_values_keep_zeros_and_are_within_half_a_step() -> None:
+def test_int8_values_keep_zeros_and_are_within_half_a_step_of_a_scale_rounded_up() -> None:
     array = sparse(48, 40)
     result = run_pass(PackSparse(values="int8"), one_product(array))
     got = run_model(result.model, {"x": np.eye(48, dtype=np.float32)})["y"]
     step = np.abs(array).max(axis=0) / 127
     assert (got[array == 0] == 0).all()
-    assert (np.abs(got - array) <= step / 2 * 1.001).all()
+    assert (np.abs(got - array) <= step / 2 * 2 ** (1 / 16) * 1.001).all()
+
+
+def test_scales_of_many_channels_take_a_byte_each() -> None:
+    array = sparse(32, 600) * np.exp(RNG.uniform(-3, 3, 600)).astype(np.float32)
+    result = run_pass(PackSparse(values="int8"), one_product(array))
+    got = run_model(result.model, {"x": np.eye(32, dtype=np.float32)})["y"]
+    step = np.abs(array).max(axis=0) / 127
+    assert (got[array == 0] == 0).all()
+    assert (np.abs(got - array) <= step / 2 * 2 ** (1 / 16) * 1.001).all()
+    assert "Exp" in op_types(result.model)
+
+
+def test_scales_too_far_apart_for_a_byte_stay_floats() -> None:
+    assert LogScales.of(np.geomspace(1e-6, 1, 1000, dtype=np.float32)) is None
+
+
+def test_biases_are_halved_with_int8_values_only() -> None:
+    text = "m (float[N,32,4,4] x) => (float[N,64,4,4] y) { y = Conv <dilations = [1, 1], strides = [1, 1]> (x, w, b) }"
+    bias = RNG.standard_normal(64).astype(np.float32)
+    model = model_from_text(text, w=sparse(64, 32, 1, 1), b=bias)
+    kept, halved = run_pass(PackSparse(), model), run_pass(PackSparse(values="int8"), model)
+    zero = {"x": np.zeros((1, 32, 4, 4), np.float32)}
+    np.testing.assert_array_equal(run_model(kept.model, zero)["y"][0, :, 0, 0], bias)
+    np.testing.assert_allclose(run_model(halved.model, zero)["y"][0, :, 0, 0], bias, rtol=2**-11)
+    assert (kept.changed, halved.changed) == (1, 2)
+    feeds = {"x": RNG.standard_normal((2, 32, 4, 4)).astype(np.float32)}
+    assert_same_outputs(model, kept.model, feeds, rtol=1e-6, atol=1e-6)
+
+
+def test_one_small_weight_is_not_worth_a_decoder() -> None:
+    model = one_product(sparse(14, 14))
+    result = run_pass(PackSparse(), model)
+    assert (result.changed, model_bytes(result.model)) == (0, model_bytes(model))
+    assert result.skipped[0].reason == "the decoder would be larger than what it saves"
 
 
 def test_dense_weights_are_rounded_without_a_mask() -> None:

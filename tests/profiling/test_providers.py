@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from modelopt_cli.errors import ProviderError, UsageError
@@ -10,13 +12,14 @@ from modelopt_cli.profiling.session import open_session, runtime, unknown_config
 from modelopt_cli.testing import model_from_text
 
 
-def test_a_word_with_options_in_the_runtimes_names() -> None:
-    spec = parse_provider("tensorrt:fp16=true,engine_cache=/tmp/a:b,trt_max_workspace_size=1")
+def test_a_word_with_options_in_the_runtimes_names(tmp_path: Path) -> None:
+    folder = tmp_path / "a:b"  # a colon, which separates parts of the name too
+    spec = parse_provider(f"tensorrt:fp16=true,engine_cache={folder},trt_max_workspace_size=1")
     assert spec.names[0] == "TensorrtExecutionProvider"
     assert spec.options == {
         "trt_fp16_enable": "1",
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": "/tmp/a:b",
+        "trt_engine_cache_path": str(folder),
         "trt_max_workspace_size": "1",
     }
     assert parse_provider("openvino:device=GPU").options == {"device_type": "GPU"}

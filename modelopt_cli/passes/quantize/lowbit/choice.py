@@ -11,15 +11,16 @@ import onnx_ir as ir
 from pydantic import Field
 
 from modelopt_cli.errors import UsageError
-from modelopt_cli.graph.edit import all_nodes
+from modelopt_cli.graph.edit import all_nodes, forget_names
 from modelopt_cli.graph.io import MAX_PROTOBUF_BYTES, model_bytes, weight_bytes
 from modelopt_cli.passes.base import Pass, PassContext, PassResult
 from modelopt_cli.passes.quantize.lowbit.budget import spread_bits
 from modelopt_cli.passes.quantize.lowbit.decode import NODE_BYTES, decoding_nodes
 from modelopt_cli.passes.quantize.lowbit.packing import packed_bytes
 from modelopt_cli.passes.quantize.lowbit.rounding import Grid, Rounding
-from modelopt_cli.passes.quantize.lowbit.sensitivity import FEWEST, output_errors
+from modelopt_cli.passes.quantize.lowbit.sensitivity import FEWEST, MOST, output_errors
 from modelopt_cli.passes.quantize.lowbit.slots import Slot, find_slots
+from modelopt_cli.passes.quantize.lowbit.until import split, until_faithful
 
 FEW_INPUTS = 32  # errors of so few weights do not average out in an output, and they are a small share of the bytes
 SCALE_BYTES = 2  # float16
@@ -44,7 +45,7 @@ class LowBitPass(Pass):
         float | None, Field(gt=0, description="For bits auto: bytes of the model; up to 1, a share of its weights.")
     ] = None
     min_sqnr: Annotated[
-        float | None, Field(description="For bits auto: signal to noise of the outputs in dB, as predicted.")
+        float | None, Field(description="For bits auto: signal to noise of the outputs in dB, on calibration samples.")
     ] = None
     block: Annotated[
         int | None, Field(ge=0, description="Inputs that share a step; 0: all of an output; default by bits.")
@@ -62,26 +63,54 @@ class LowBitPass(Pass):
     exclude: Annotated[tuple[str, ...], Field(description="Not the weights whose name matches one of these.")] = ()
     embeddings: Annotated[bool, Field(description="Tables read by Gather too.")] = True
 
+    def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
+        """Edit ``model``; see the class.
+
+        Raises:
+            UsageError: Options that do not go together, or that need calibration data which is not there.
+        """
+        self.prepare(model, ctx)
+        slots = self.slots(model)
+        if self.bits == "auto" and self.min_sqnr is not None and self.max_size is None:
+            free, fixed = _split(slots)
+            data = ctx.need_calibration(f"{self.name} with bits: auto")
+            errors = output_errors(model, free, self.grid_of, data, ctx.progress)
+            taught, judged = split(data)
+            learning = replace(ctx, calibration=taught)
+
+            def attempt(clone: ir.Model, max_error: float) -> tuple[PassResult, float]:
+                bits = spread_bits(errors, self._size, max_error=max_error)
+                theirs = dict(zip(slots, self.slots(clone), strict=True))
+                done = self.store(clone, {theirs[slot]: count for slot, count in (fixed | bits).items()}, learning)
+                return done, sum(errors[slot][count] for slot, count in bits.items())
+
+            return until_faithful(model, attempt, judged, self.min_sqnr)
+        return self.finish(self.store(model, self.choose_bits(model, slots, ctx), ctx))
+
+    def prepare(self, model: ir.Model, ctx: PassContext) -> None:
+        """Bring ``model`` into the form in which weights are looked for."""
+        forget_names(model)
+
+    @abstractmethod
+    def store(self, model: ir.Model, bits: dict[Slot, int], ctx: PassContext) -> PassResult:
+        """Write each weight of ``model`` in so many bits."""
+
     def slots(self, model: ir.Model) -> list[Slot]:
         """The weights that the options name."""
         return [slot for slot in find_slots(model) if self._wants(slot)]
 
     def choose_bits(self, model: ir.Model, slots: list[Slot], ctx: PassContext) -> dict[Slot, int]:
-        """Bits of each weight.
+        """Bits of each weight, where they do not follow from ``min_sqnr``.
 
         Raises:
             UsageError: ``bits: auto`` without a budget, or without calibration data.
         """
-        fixed = {slot: 8 for slot in slots if slot.inputs < FEW_INPUTS}
-        free = [slot for slot in slots if slot not in fixed]
+        free, fixed = _split(slots)
         if self.bits == "auto":
             if (self.max_size is None) == (self.min_sqnr is None):
                 raise UsageError("bits: auto needs either max_size or min_sqnr", where=self.name)
             data = ctx.need_calibration(f"{self.name} with bits: auto")
             errors = output_errors(model, free, self.grid_of, data, ctx.progress)
-            if self.max_size is None:
-                assert self.min_sqnr is not None
-                return fixed | spread_bits(errors, self._size, max_error=10 ** (-self.min_sqnr / 10))
             return fixed | spread_bits(errors, self._size, max_bytes=self._budget(model, free, fixed))
         bits = self.bits
         if not self.mixed or ctx.calibration is None or bits in (FEWEST, 8):
@@ -138,6 +167,12 @@ class LowBitPass(Pass):
             "advice": "a larger max_size, or prune first",
         }
         return replace(result, details=result.details | {"notices": [*result.details.get("notices", ()), notice]})
+
+
+def _split(slots: list[Slot]) -> tuple[list[Slot], dict[Slot, int]]:
+    """Weights whose bits are free, and those that have 8."""
+    fixed = {slot: MOST for slot in slots if slot.inputs < FEW_INPUTS}
+    return [slot for slot in slots if slot not in fixed], fixed
 
 
 def _file_bytes(model: ir.Model, weights: int) -> int:

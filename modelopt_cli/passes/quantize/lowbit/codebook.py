@@ -8,7 +8,7 @@ import onnx_ir as ir
 from pydantic import Field
 
 from modelopt_cli.errors import UsageError
-from modelopt_cli.graph.edit import drop_unread_weights, forget_names
+from modelopt_cli.graph.edit import drop_unread_weights
 from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.quantize.lowbit.choice import LowBitPass
 from modelopt_cli.passes.quantize.lowbit.fit import TableName
@@ -36,21 +36,22 @@ class Codebook(LowBitPass):
         "kmeans"
     )
 
-    def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
-        """Edit ``model``; see the class.
+    def prepare(self, model: ir.Model, ctx: PassContext) -> None:
+        """Check the options.
 
         Raises:
             UsageError: A table of 16 levels with other than 4 bits.
         """
         if self.table != "kmeans" and (self.bits != 4 or self.mixed):
             raise UsageError(f"table {self.table} has 16 levels", where=self.name, hint="bits: 4, without mixed")
-        forget_names(model)
-        slots = self.slots(model)
-        bits = self.choose_bits(model, slots, ctx)
-        done = store_float(model, {slot: self.grid_of(slot, bits[slot]) for slot in slots}, ctx)
+        super().prepare(model, ctx)
+
+    def store(self, model: ir.Model, bits: dict[Slot, int], ctx: PassContext) -> PassResult:
+        """Write each weight of ``model`` in so many bits, as indices into a table."""
+        done = store_float(model, {slot: self.grid_of(slot, count) for slot, count in bits.items()}, ctx)
         for graph in model.graphs():
             drop_unread_weights(graph)
-        return self.finish(result_of(model, done, bits))
+        return result_of(model, done, bits)
 
     def block_of(self, slot: Slot, bits: int) -> int:
         """Inputs that share a multiplier; 0 for all of an output."""

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from pydantic import Field
 
 from modelopt_cli.errors import UsageError
-from modelopt_cli.graph.edit import drop_unread_weights, forget_names
+from modelopt_cli.graph.edit import drop_unread_weights
 from modelopt_cli.graph.opset import raise_opset
 from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.quantize.dynamic_matmul import DynamicOptions
@@ -58,18 +58,19 @@ class QuantizeWeights(LowBitPass):
         ),
     ] = "auto"
 
-    def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
-        """Edit ``model``; see the class.
+    def prepare(self, model: ir.Model, ctx: PassContext) -> None:
+        """Raise the opset where the form needs it.
 
         Raises:
             UsageError: The form asks for a newer opset, or another dialect, than the target has.
         """
-        wanted = self._form_for(ctx.target)
-        if wanted == "dequantize-linear":
+        if self._form_for(ctx.target) == "dequantize-linear":
             raise_opset(model, DQ_OPSET)
-        forget_names(model)
-        slots = self.slots(model)
-        bits = self.choose_bits(model, slots, ctx)
+        super().prepare(model, ctx)
+
+    def store(self, model: ir.Model, bits: dict[Slot, int], ctx: PassContext) -> PassResult:
+        """Write each weight of ``model`` in so many bits, in the form that the target wants."""
+        wanted, slots = self._form_for(ctx.target), list(bits)
         forms = {slot: wanted for slot in slots if takes(wanted, slot, bits[slot])} if wanted != "decoded" else {}
         if self.form == "auto" and ctx.target.provider == "cpu":
             forms = {slot: form for slot, form in forms.items() if bits[slot] == ROW_BITS}
@@ -85,7 +86,7 @@ class QuantizeWeights(LowBitPass):
         done.add(store_integer(model, products, ctx, DynamicOptions(reduce_range=_is_reduced(ctx.target))))
         for graph in model.graphs():
             drop_unread_weights(graph)
-        return self.finish(result_of(model, done, bits))
+        return result_of(model, done, bits)
 
     def block_of(self, slot: Slot, bits: int) -> int:
         """Inputs that share a step; 0 for all of an output."""

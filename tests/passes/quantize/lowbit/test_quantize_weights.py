@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +18,8 @@ from modelopt_cli.graph.io import model_bytes
 from modelopt_cli.passes.base import Pass, PassResult
 from modelopt_cli.passes.quantize.lowbit.codebook import Codebook
 from modelopt_cli.passes.quantize.lowbit.quantize_weights import QuantizeWeights
-from modelopt_cli.passes.quantize.lowbit.slots import find_slots
+from modelopt_cli.passes.quantize.lowbit.sensitivity import output_errors
+from modelopt_cli.passes.quantize.lowbit.slots import Slot, find_slots
 from modelopt_cli.targets.target import Target
 from modelopt_cli.testing import ArrayDataset, model_from_text, op_types, run_model, run_pass
 
@@ -209,14 +211,34 @@ def test_a_size_target_is_kept(target: float) -> None:
         assert len(model_bytes(result.model)) <= (target * weights if target <= 1 else target)
 
 
-def test_a_noise_target_is_about_kept() -> None:
-    model, data = two_products()
-    sizes = []
+@pytest.mark.parametrize("optimism", [1, 1000])
+def test_a_noise_target_is_held_also_where_the_prediction_is_too_good(
+    optimism: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predicted(*args: Any) -> dict[Slot, dict[int, float]]:
+        found = output_errors(*args)
+        return {slot: {bits: each / optimism for bits, each in errors.items()} for slot, errors in found.items()}
+
+    monkeypatch.setattr("modelopt_cli.passes.quantize.lowbit.choice.output_errors", predicted)
+    model = model_from_text("m (float[N,128] x) => (float[N,256] y) { y = MatMul (x, w) }", w=normal(128, 256))
+    inputs = np.random.default_rng(0).standard_normal((2, 400, 128)).astype(np.float32)
+    found = []
     for wanted in (10.0, 25.0):
-        result = run_pass(Codebook(bits="auto", min_sqnr=wanted), model, calibration=data)
-        assert 10 * np.log10(1 / error(model, result.model)) > wanted - 3
-        sizes.append(len(model_bytes(result.model)))
-    assert sizes[0] < sizes[1]
+        options = {"bits": "auto", "min_sqnr": wanted, "compute": "float"}
+        result = run_pass(QuantizeWeights(**options), model, calibration=ArrayDataset({"x": inputs[0]}))
+        assert result.details["sqnr_db"] >= wanted and "notices" not in result.details
+        exact, got = (run_model(each, {"x": inputs[1]})["y"] for each in (model, result.model))
+        assert 10 * np.log10(np.square(exact).sum() / np.square(exact - got).sum()) > wanted - 0.5
+        found += result.details["weights_by_bits"]
+    assert found[0] < found[1] < "8"
+
+
+def test_a_noise_target_out_of_reach_is_said() -> None:
+    model, data = two_products()
+    result = run_pass(QuantizeWeights(bits="auto", min_sqnr=120.0), model, calibration=data)
+    assert set(result.details["weights_by_bits"]) == {"8"}
+    assert result.details["notices"][0]["code"] == "sqnr-missed"
+    assert result.details["sqnr_db"] < 120.0
 
 
 def test_auto_needs_a_budget_and_data() -> None:

@@ -220,8 +220,10 @@ def test_a_noise_target_is_held_also_where_the_prediction_is_too_good(
         return {slot: {bits: each / optimism for bits, each in errors.items()} for slot, errors in found.items()}
 
     monkeypatch.setattr("modelopt_cli.passes.quantize.lowbit.choice.output_errors", predicted)
-    model = model_from_text("m (float[N,128] x) => (float[N,256] y) { y = MatMul (x, w) }", w=normal(128, 256))
-    inputs = np.random.default_rng(0).standard_normal((2, 400, 128)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((128, 256)).astype(np.float32)
+    model = model_from_text("m (float[N,128] x) => (float[N,256] y) { y = MatMul (x, w) }", w=weight)
+    inputs = rng.standard_normal((2, 400, 128)).astype(np.float32)
     found = []
     for wanted in (10.0, 25.0):
         options = {"bits": "auto", "min_sqnr": wanted, "compute": "float"}

@@ -2,11 +2,12 @@
 
 Recipe `int8` with one method switched off at a time: signal to noise in dB and agreement on at most 200 held-out
 inputs, in brackets the CPU seconds of the quantizing step without its search. A method stays on because of the line
-that lacks it.
+that lacks it, and stays off (option ``equalize``) because of the line that has it.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -33,8 +34,9 @@ from modelopt_cli.passes.quantize.weights import quantize_weight
 from modelopt_cli.targets.target import resolve_target
 
 MODELS = ("digits_mobilenet", "digits_vit", "efficientnet_lite0", "minilm_sentiment", "ppocr_det")
+CHOSEN = "MODELOPT_ABLATION_MODELS"  # names between commas, of fewer models
 HELD_OUT = 200
-Variant = tuple[str, dict[str, str], Callable[[], AbstractContextManager[object]]]
+Variant = tuple[str, dict[str, str | bool], Callable[[], AbstractContextManager[object]]]
 
 
 def _nearest(matrix, known, scales, *, per_channel, reduce_range):  # type: ignore[no-untyped-def]
@@ -44,6 +46,7 @@ def _nearest(matrix, known, scales, *, per_channel, reduce_range):  # type: igno
 
 VARIANTS: tuple[Variant, ...] = (
     ("everything", {}, nullcontext),
+    ("and channels equalized", {"equalize": True}, nullcontext),
     ("ranges by minmax only", {"calibrator": "minmax"}, nullcontext),
     ("ranges by mse only", {"calibrator": "mse"}, nullcontext),
     ("static weights to the nearest step", {}, lambda: patch.object(builder, "round_products", _no_products)),
@@ -61,8 +64,9 @@ def _no_products(known, **_):  # type: ignore[no-untyped-def]
 
 
 def run() -> str:
-    found = {subject.name: _column(subject) for subject in subjects() if subject.name in MODELS}
-    names = [name for name in MODELS if name in found]
+    chosen = [name for name in os.environ.get(CHOSEN, ",".join(MODELS)).split(",") if name]
+    found = {subject.name: _column(subject) for subject in subjects() if subject.name in chosen}
+    names = [name for name in chosen if name in found]
     rows = [(label, *(found[name][index] for name in names)) for index, (label, _, _) in enumerate(VARIANTS)]
     return table(("", *(f"{name}:" for name in names)), rows)
 

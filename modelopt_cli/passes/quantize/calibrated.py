@@ -12,9 +12,11 @@ import onnx_ir as ir
 from pydantic import Field
 
 from modelopt_cli.calibration.ranges import ObserverName
+from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.format import format_db, format_percent
 from modelopt_cli.passes.base import Pass, PassContext, PassResult
 from modelopt_cli.passes.quantize.builder import Builder, Built
+from modelopt_cli.passes.quantize.equalize import equalize
 from modelopt_cli.passes.quantize.explain import SECONDS, explain_plan
 from modelopt_cli.passes.quantize.groups import all_groups, static_groups
 from modelopt_cli.passes.quantize.guard import COLLAPSED_DB, Kept, Limits, keep_within
@@ -49,6 +51,9 @@ class CalibratedPass(Pass):
     max_accuracy_drop: Annotated[
         float | None, Field(ge=0, description="Loss of accuracy on labelled samples to stay below, likewise.")
     ] = None
+    equalize: Annotated[
+        bool, Field(description="Make the ranges of channels alike first, by weights on both sides of a tensor.")
+    ] = False
     explain: Annotated[bool, Field(description="Measure time and error of each group for the report.")] = False
     plan: Annotated[dict[str, Any] | None, Field(description="A plan from a report, replayed instead of a search.")] = (
         None
@@ -57,6 +62,14 @@ class CalibratedPass(Pass):
     @property
     def _observers(self) -> tuple[ObserverName, ...]:
         return AUTO_OBSERVERS if self.calibrator == "auto" else (self.calibrator,)
+
+    def _equalized(self, model: ir.Model, data: Dataset, ctx: PassContext, log: list[str]) -> ir.Model:
+        """The model, or its clone with channels of like ranges where that was asked for."""
+        if not self.equalize:
+            return model
+        found, lines = equalize(model, data, ctx.progress)
+        log += lines
+        return found
 
     def _limits(self) -> Limits:
         drop = math.inf if self.max_accuracy_drop is None else self.max_accuracy_drop

@@ -70,6 +70,7 @@ class Quantize(CalibratedPass):
             UsageError: There is no calibration data.
         """
         data = ctx.need_calibration("sensitivity").take(self.samples)
+        model = self._equalized(model, data, ctx, [])
         builder, alone = self._builder(model, ctx, data)
         plan = self._start(default_plan(builder.scheme))
         judge = OutputJudge(model, judged)
@@ -106,8 +107,9 @@ class Quantize(CalibratedPass):
         return builder, alone
 
     def _with_data(self, model: ir.Model, ctx: PassContext, data: Dataset) -> PassResult:
-        builder, alone = self._builder(model, ctx, data)
         log: list[str] = []
+        model = self._equalized(model, data, ctx, log)
+        builder, alone = self._builder(model, ctx, data)
         start = self._unmixed(self._start(default_plan(builder.scheme)), builder, log)
         search = search_plan(builder, start, self._measuring_s(ctx.target))
         search.log[:0] = log

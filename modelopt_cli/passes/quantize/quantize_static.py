@@ -45,6 +45,8 @@ class QuantizeStatic(CalibratedPass):
         if refusal is not None:
             return PassResult(model, 0, (refusal,))
         data = ctx.need_calibration(self.name).take(self.samples)
+        log: list[str] = []
+        model = self._equalized(model, data, ctx, log)
         builder = Builder(
             model,
             scheme,
@@ -57,7 +59,6 @@ class QuantizeStatic(CalibratedPass):
             memory=ctx.memory,
             contrib=ctx.target.provider == "cpu" and ctx.target.dialect == "onnxruntime",
         )
-        log: list[str] = []
         start = self._unmixed(self._start(scheme), builder, log)
         search = search_plan(builder, start, self._measuring_s(ctx.target))
         search.log[:0] = log

@@ -17,7 +17,7 @@ from modelopt_cli.graph.edit import (
     replace_output,
 )
 from modelopt_cli.passes.base import Skip
-from modelopt_cli.passes.quantize.lowbit.half_format import HalfFormat
+from modelopt_cli.passes.quantize.lowbit.half_format import NOTHING, HalfFormat
 from modelopt_cli.passes.quantize.lowbit.half_ranges import HalfTypes
 from modelopt_cli.passes.quantize.lowbit.slots import is_lookup
 
@@ -31,10 +31,13 @@ def store_weights(model: ir.Model, half: HalfFormat) -> tuple[int, list[Skip]]:
         array = constant(value)
         if array is None or array.dtype != np.float32 or array.size < MIN_ELEMENTS or value.is_graph_output():
             continue
-        if not half.holds(array):
+        if half.holds(array) or half.keeps(array):
+            _store(graph, value, array, half)
+        elif (scale := _row_scale(value, array, half)) is not None:
+            _store(graph, value, array / scale, half, scale)
+        else:
             skipped.append(Skip(value.name or "", f"{half.name} cannot hold its values"))
             continue
-        _store(graph, value, array, half)
         stored += 1
     for graph in model.graphs():
         drop_unread_weights(graph)
@@ -47,7 +50,23 @@ def _weights(model: ir.Model) -> Iterator[tuple[ir.Graph, ir.Value]]:
         yield from ((graph, node.outputs[0]) for node in graph if node.op_type == "Constant")
 
 
-def _store(graph: ir.Graph, value: ir.Value, array: np.ndarray, half: HalfFormat) -> None:
+def _row_scale(value: ir.Value, array: np.ndarray, half: HalfFormat) -> np.ndarray | None:
+    """Powers of two that bring each row of the first axis near 1, where that lets a weight into the format.
+
+    BatchNormalization folded into a Conv leaves rows of 1e-10 beside those of 1. A session multiplies once,
+    when it loads.
+    """
+    if array.ndim < 2 or not np.isfinite(array).all() or any(is_lookup(use.node) for use in value.uses()):
+        return None
+    largest = np.abs(array).max(axis=tuple(range(1, array.ndim)), keepdims=True)
+    exponent = np.floor(np.log2(np.maximum(largest, NOTHING)))
+    scale = np.asarray(np.exp2(np.where(largest > NOTHING, exponent, 0)), np.float32)
+    return scale if half.keeps(array / scale) else None
+
+
+def _store(
+    graph: ir.Graph, value: ir.Value, array: np.ndarray, half: HalfFormat, scale: np.ndarray | None = None
+) -> None:
     small = add_weight(graph, f"{value.name}_half", half.of(array))
     lookups = {use.node for use in value.uses() if use.idx == 0 and is_lookup(use.node)}
     for node in lookups:  # the rows that are looked up become float32, not the table at each run
@@ -60,7 +79,14 @@ def _store(graph: ir.Graph, value: ir.Value, array: np.ndarray, half: HalfFormat
         node.graph.remove(node, safe=True)
     producer = value.producer()
     if value.uses():
-        value.replace_all_uses_with(cast(graph[0], small, ir.DataType.FLOAT, value.shape))
+        first = graph[0]
+        full = cast(first, small, ir.DataType.FLOAT, value.shape)
+        if scale is not None:
+            rows = add_weight(graph, f"{value.name}_rows", scale)
+            full = add_node(
+                graph, first, "Mul", [full, rows], stem=f"{value.name}_full", dtype=ir.DataType.FLOAT, shape=value.shape
+            )
+        value.replace_all_uses_with(full)
     if producer is not None:
         remove_dead(graph, [producer])
 

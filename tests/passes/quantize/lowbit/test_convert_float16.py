@@ -165,10 +165,32 @@ def test_what_float16_holds(array: np.ndarray, fits: bool) -> None:
 
 
 def test_a_weight_that_does_not_fit_is_left_alone() -> None:
-    model = model_from_text("m (float[N,32] x) => (float[N,32] y) { y = MatMul (x, w) }", w=normal(32, 32) * 1e6)
+    model = model_from_text("m (float[N,300] x) => (float[N,300] y) { y = Add (x, w) }", w=normal(300) * 1e6)
     result = run_pass(ConvertFloat16(), model)
     assert result.changed == 0
     assert result.skipped[0].reason == "float16 cannot hold its values"
+
+
+@pytest.mark.parametrize(
+    "rows", [1e6, 1e-9, np.logspace(-12, 3, 32).reshape(32, 1, 1, 1)], ids=["large", "small", "all"]
+)
+def test_rows_of_any_size_fit_with_a_power_of_two_for_each(rows: float | np.ndarray) -> None:
+    weight = np.asarray(normal(32, 8, 3, 3) * rows, np.float32)
+    model = model_from_text("m (float[N,8,6,6] x) => (float[N,32,4,4] y) { y = Conv (x, w) }", w=weight)
+    result = run_pass(ConvertFloat16(), model)
+    assert result.changed == 1
+    assert len(model_bytes(result.model)) < 0.6 * len(model_bytes(model))
+    sample = {"x": normal(2, 8, 6, 6)}
+    exact, found = (run_model(each, sample, optimize=True)["y"] for each in (model, result.model))
+    for channel in range(32):  # each keeps its own precision, also where it is the smallest of all
+        assert np.abs(found - exact)[:, channel].max() < 1e-3 * np.abs(exact)[:, channel].max()
+
+
+def test_small_numbers_of_a_row_vanish_beside_its_large_ones() -> None:
+    weight = np.where(np.arange(32) % 2, normal(32, 32), 1e-9).astype(np.float32)
+    assert not FORMATS["float16"].holds(weight) and not FORMATS["float16"].keeps(weight)  # columns of 1e-9 alone
+    mixed = np.where(np.indices((32, 32)).sum(axis=0) % 2, normal(32, 32), 1e-9).astype(np.float32)
+    assert not FORMATS["float16"].holds(mixed) and FORMATS["float16"].keeps(mixed)
 
 
 def test_bfloat16_holds_what_float16_cannot() -> None:

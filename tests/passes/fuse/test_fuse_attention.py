@@ -101,6 +101,10 @@ def test_one_projection_of_queries_keys_and_values_becomes_three() -> None:
             "qt = Transpose <perm = [0,2,1,3]> (qr) qh = Tanh (qt)",
             "queries are not",
         ),
+        ("Softmax <axis = -1> (a)", "Softmax <axis = 2> (a)", "not over the keys"),
+        ("a = Add (s, far)", "n = Tanh (s) a = Add (n, far)", "its scores are no product"),
+        ("c = MatMul (p, vh)", "r = Relu (p) c = MatMul (r, vh)", "a Relu lies between"),
+        ("c = MatMul (p, vh)", "c0 = MatMul (p, vh) e = ReduceMax (p) c = Add (c0, e)", "read by more than"),
     ],
 )
 def test_what_it_is_not_for(old: str, new: str, reason: str) -> None:
@@ -109,6 +113,11 @@ def test_what_it_is_not_for(old: str, new: str, reason: str) -> None:
     model = attention(body.replace(old, new), ", int64[n,t] mask", **NUMBERS)
     result, reasons = applied(model, n=2, s=3, t=5)
     assert "Attention" not in op_types(result) and reason in reasons
+
+
+def test_a_softmax_that_no_product_reads_is_not_spoken_of() -> None:
+    model = model_from_text("g (float[n,8] x) => (float[n,8] y) { p = Softmax <axis = -1> (x) y = Relu (p) }")
+    assert "fuse-attention" not in applied(model, n=2)[1]
 
 
 def test_a_mask_of_any_numbers_is_kept_above_those_that_the_kernel_takes_for_nothing() -> None:

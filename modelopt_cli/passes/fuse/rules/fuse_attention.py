@@ -28,6 +28,7 @@ class Found:
         query: Heads, and None for what is no projection split into heads; likewise key and value.
         scale: What the scores are multiplied with.
         mask: What is added to the scores.
+        unlike: Why it is only nearly attention; what else there is of it is not looked at then.
     """
 
     softmax: ir.Node
@@ -37,6 +38,7 @@ class Found:
     value: Heads | None
     scale: float
     mask: ir.Value | None
+    unlike: str | None = None
 
 
 class FuseAttention(Rule[Found]):
@@ -55,14 +57,20 @@ class FuseAttention(Rule[Found]):
     def match(self, node: ir.Node, graph: Editor) -> Found | None:
         mix = edit.only_reader(node.outputs[0])
         if mix is None or mix.op_type != "MatMul" or mix.inputs[0] is not node.outputs[0]:
-            return None
+            unlike = _nearly(node)
+            return None if unlike is None else Found(node, None, None, None, None, 1.0, None, unlike)
         product, scale, mask = _scores(node)
         if product is None:
-            return None
+            unlike = "its scores are no product of queries and keys, times a positive number, plus one mask"
+            if not _is_over_keys(node):
+                unlike = "its Softmax is not over the keys"
+            return Found(node, None, None, None, None, 1.0, None, unlike)
         key, value = read_heads(product.inputs[1], transposed=True), read_heads(mix.inputs[1])
         return Found(node, _join(mix), read_heads(product.inputs[0]), key, value, scale, mask)
 
     def check(self, found: Found, graph: Editor) -> str | None:
+        if found.unlike is not None:
+            return found.unlike
         if found.last is None:
             return "its heads are not joined by a Transpose and a Reshape of known shape"
         for what, heads in (("queries", found.query), ("keys", found.key), ("values", found.value)):
@@ -92,9 +100,28 @@ class FuseAttention(Rule[Found]):
             graph.set_input(last, 0, result)
 
 
+def _nearly(softmax: ir.Node) -> str | None:
+    """What keeps probabilities that a product reads, at once or behind a Reshape or a guard, from being attention."""
+    readers = [usage.node for usage in softmax.outputs[0].uses()]
+    products = [node for node in readers if node.op_type == "MatMul" and node.inputs[0] is softmax.outputs[0]]
+    if products:
+        return "its probabilities are read by more than the product with the values"
+    behind = edit.only_reader(softmax.outputs[0])
+    mix = None if behind is None else edit.only_reader(behind.outputs[0])
+    if behind is None or mix is None or mix.op_type != "MatMul" or mix.inputs[0] is not behind.outputs[0]:
+        return None
+    if behind.op_type == "Reshape":
+        return "several heads share its keys and values: products of groups take no longer than the operator"
+    return f"a {behind.op_type} lies between its probabilities and the product with the values"
+
+
+def _is_over_keys(softmax: ir.Node) -> bool:
+    return softmax.attributes.get_int("axis", -1) in (-1, 3)
+
+
 def _scores(softmax: ir.Node) -> tuple[ir.Node | None, float, ir.Value | None]:
     """The product of queries and keys behind a Softmax over keys, what it is multiplied with and what is added."""
-    if softmax.attributes.get_int("axis", -1) not in (-1, 3):
+    if not _is_over_keys(softmax):
         return None, 1.0, None
     candidates: list[tuple[ir.Value | None, ir.Node, ir.Value | None]] = [(softmax.inputs[0], softmax, None)]
     add = only_made_for(softmax.inputs[0], softmax, "Add", "Sum")

@@ -2,6 +2,7 @@
 
 from modelopt_cli.passes.fuse.simplify import Simplify
 from modelopt_cli.passes.prune.prune import Prune
+from modelopt_cli.passes.quantize.lowbit.codebook import Codebook
 from modelopt_cli.passes.quantize.quantize import Quantize
 from modelopt_cli.pipeline.aim import accuracy_drop, aim
 from modelopt_cli.recipe.schema import Require
@@ -29,3 +30,8 @@ def test_agreement_is_not_worked_towards_without_data_to_judge_it_on():
     (prune,) = aim([Prune()], Require(min_agreement=0.9, max_accuracy_drop=0.01), calibrated=False)
     assert isinstance(prune, Prune)
     assert (prune.min_agreement, prune.max_accuracy_drop) == (None, 0.01)
+
+
+def test_a_step_that_keeps_to_a_size_is_not_given_a_fidelity_too():
+    small = Codebook(bits="auto", max_size=0.2)
+    assert aim([small], Require(min_sqnr=25.0)) == [small]

@@ -18,6 +18,7 @@ ENOUGH = 64  # samples, from which on every fourth judges and teaches nothing: r
 EVERY = 4
 SAMPLES = 32  # that outputs are compared on
 TRIES = 6  # each rounds all weights anew; a bit more for each weight takes 6 dB, so that few are needed
+SPARE_DB = 2.0  # more than asked for by this much is worth a try with fewer bits
 MARGIN = 0.8  # of the noise that would just do: the next try should be the last
 
 Attempt = Callable[[ir.Model, float], tuple[PassResult, float]]
@@ -32,6 +33,8 @@ def split(data: Dataset) -> tuple[Dataset, Dataset]:
 def until_faithful(model: ir.Model, attempt: Attempt, judged: Dataset, min_sqnr: float) -> PassResult:
     """The first result whose outputs keep ``min_sqnr`` dB on calibration samples, or that with all bits.
 
+    What search gains over the prediction may be a lot: then fewer bits are tried, once.
+
     Args:
         model: The float model; not edited.
         attempt: Stores the weights of a clone.
@@ -42,16 +45,21 @@ def until_faithful(model: ir.Model, attempt: Attempt, judged: Dataset, min_sqnr:
         With ``sqnr_db`` in its details, and a notice where it was not reached.
     """
     judge = OutputJudge(model, judged.take(SAMPLES))
+    held: PassResult | None = None
     allowed = 10 ** (-min_sqnr / 10)
     for left in reversed(range(TRIES)):
         clone = model.clone()
         forget_names(clone)
-        result, predicted = attempt(clone, allowed if left else 0.0)
+        result, predicted = attempt(clone, allowed if left or held else 0.0)
         reached = judge.judge(result.model).sqnr_db
-        if reached >= min_sqnr or predicted > allowed:
-            break  # held, or all weights have all bits
+        result = replace(result, details=result.details | {"sqnr_db": reached})
+        if held is not None:  # this was the try with fewer bits
+            return result if reached >= min_sqnr else held
+        if predicted > allowed or min_sqnr <= reached < min_sqnr + SPARE_DB:
+            break  # all weights have all bits, or just enough
+        held = result if reached >= min_sqnr else None
         allowed = predicted * MARGIN * 10 ** ((reached - min_sqnr) / 10)
-    details = result.details | {"sqnr_db": reached}
+    details = result.details
     if reached < min_sqnr:
         message = f"the outputs keep {format_db(reached)} on calibration samples, not {format_db(min_sqnr)}"
         notice = {

@@ -22,7 +22,7 @@ class Moments:
 
     def __init__(self, groups: int, columns: int) -> None:
         self._square = np.zeros((groups, columns, columns), np.float64)
-        self._cross = np.zeros((groups, columns, columns), np.float64)
+        self._cross: np.ndarray | None = None  # like the square, as long as both networks gave the same rows
         self._sum = np.zeros((groups, columns), np.float64)
         self._sum_original = np.zeros((groups, columns), np.float64)
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
@@ -32,7 +32,8 @@ class Moments:
         """The moments of the rows of both."""
         both = Moments(*self._sum.shape)
         both._square = self.settled()._square + other.settled()._square
-        both._cross = self._cross + other._cross
+        if self._cross is not None or other._cross is not None:
+            both._cross = self._crossed() + other._crossed()
         both._sum = self._sum + other._sum
         both._sum_original = self._sum_original + other._sum_original
         both._count = self._count + other._count
@@ -48,11 +49,17 @@ class Moments:
     def settled(self) -> Moments:
         """Itself, with every row added."""
         if self._waiting:
-            rows, original = (np.concatenate(parts, axis=1) for parts in zip(*self._waiting, strict=True))
+            alike = all(rows is original for rows, original in self._waiting)
+            parts = list(zip(*self._waiting, strict=True))
             self._waiting.clear()
-            rows, original = rows.astype(np.float32, copy=False), original.astype(np.float32, copy=False)
-            self._square += np.swapaxes(rows, 1, 2) @ rows
-            self._cross += np.swapaxes(original, 1, 2) @ rows
+            rows = np.concatenate(parts[0], axis=1).astype(np.float32, copy=False)
+            original = rows if alike else np.concatenate(parts[1], axis=1).astype(np.float32, copy=False)
+            if self._cross is None and not alike:
+                self._cross = self._square.copy()
+            square = np.swapaxes(rows, 1, 2) @ rows
+            self._square += square
+            if self._cross is not None:
+                self._cross += square if alike else np.swapaxes(original, 1, 2) @ rows
             self._sum += rows.sum(axis=1, dtype=np.float64)
             self._sum_original += original.sum(axis=1, dtype=np.float64)
             self._count += rows.shape[1]
@@ -68,6 +75,12 @@ class Moments:
         count = self.count
         return self._sum / count, self._sum_original / count
 
+    def mean_with(self, other: Moments) -> np.ndarray:
+        """Mean of x over the rows of both, without adding up what is larger."""
+        total = self.count + other.count
+        mean: np.ndarray = (self._sum + other._sum) / total
+        return mean
+
     def hessian(self, *, centred: bool) -> np.ndarray:
         """``E x x^T`` [groups, columns, columns], of x minus its mean when a bias takes care of the mean."""
         mean, _ = self.means()
@@ -81,11 +94,14 @@ class Moments:
     def cross(self, *, centred: bool) -> np.ndarray:
         """``E x0 x^T`` [groups, columns, columns], both minus their means when ``centred``."""
         mean, original = self.means()
-        product = self._cross / self._count
+        product = self._crossed() / self._count
         if not centred:
             return product
         covariance: np.ndarray = (product - _outer(original, mean)) * self._moves()[:, None, :]
         return covariance
+
+    def _crossed(self) -> np.ndarray:
+        return self.settled()._square if self._cross is None else self._cross
 
     def _moves(self) -> np.ndarray:
         """Which inputs vary, [groups, columns]: of one that does not, the difference below 0 is only rounding."""

@@ -74,7 +74,9 @@ class DataPruner:
         chosen = [layer for layer in layers if shares[layer] > 0]
         losses: dict[LinearLayer, float] = {}
         with ctx.progress.task("pruning", len(chosen)) as advance:
-            for layer, halves in Walk(self._model, self._original, self._data, ctx.seed).moments(chosen):
+            known_fit = settings.damping is not None or all(layer in curves for layer in chosen)
+            walk = Walk(self._model, self._original, self._data, ctx.seed, split=not known_fit)
+            for layer, halves in walk.moments(chosen):
                 rng = np.random.default_rng((ctx.seed, len(losses)))
                 known = replace(settings, damping=curves[layer].damping) if layer in curves else settings
                 losses[layer] = prune_layer(layer, halves, shares[layer], known, rng)
@@ -119,7 +121,7 @@ def prune_layer(
     """Zero a share of one layer's weights and fit the rest; the share of the output's power that is lost."""
     centred = layer.bias is not None
     before = layer.matrix()
-    moments = halves[0] + halves[1]
+    moments = halves[0] + halves[1] if halves[1].count else halves[0]
     damping = settings.damping or best_damping(*halves, before, settings.pattern, sparsity, centred=centred)
     problem = problem_of(moments, before, damping, centred=centred)
     if settings.criterion == "second-order":
@@ -128,7 +130,7 @@ def prune_layer(
         mask = settings.pattern.mask(_scores(problem, before, settings.criterion, rng), sparsity)
     kept = np.where(mask, problem.target if settings.refit else before * problem.scale, 0).astype(np.float32)
     solved = refit(problem, mask, kept) if settings.refit else kept
-    after = (solved / problem.scale).astype(np.float32)
+    after = (solved / problem.scale).astype(np.float32) if settings.refit else np.where(mask, before, np.float32(0))
     layer.replace(after)
     if centred and settings.refit:
         mean, original = moments.means()

@@ -110,7 +110,7 @@ def _levels(
     weights, centred, pattern = layer.matrix(), layer.bias is not None, Pattern()
     damping = best_damping(*halves, weights, pattern, levels[len(levels) // 2], centred=centred)
     problem = problem_of(halves[0], weights, damping, centred=centred)
-    mean, _ = (halves[0] + halves[1]).means()
+    mean = halves[0].mean_with(halves[1])
     rows = []
     for level, (error, fitted) in zip(
         levels, drafts(problem, Judge(halves[1], weights, centred=centred), pattern, levels), strict=True

@@ -13,6 +13,7 @@ from modelopt_cli.passes.base import Pass, PassContext, PassResult, Skip
 from modelopt_cli.passes.prune.amount import share_for_bytes, share_for_parameters
 from modelopt_cli.passes.prune.by_data import DataPruner, Outcome
 from modelopt_cli.passes.prune.by_weights import prune_by_weights
+from modelopt_cli.passes.prune.limit_fields import MinAgreement, MinSqnr
 from modelopt_cli.passes.prune.limits import LimitJudge, Limits, most_that_holds, teachers
 from modelopt_cli.passes.prune.patterns import Pattern
 from modelopt_cli.passes.prune.settings import Criterion, DataPruning, Distribution
@@ -73,15 +74,8 @@ class Prune(Pass):
             "at most the share, where one is given.",
         ),
     ] = None
-    min_agreement: Annotated[
-        float | None,
-        Field(
-            ge=0, le=1, description="Likewise: share of equal answers to keep, on calibration samples not fitted to."
-        ),
-    ] = None
-    min_sqnr: Annotated[
-        float | None, Field(ge=0, description="Likewise: decibels the outputs keep, on calibration samples.")
-    ] = None
+    min_agreement: MinAgreement = None
+    min_sqnr: MinSqnr = None
     criterion: Annotated[
         Criterion | Literal["auto"],
         Field(

@@ -46,7 +46,7 @@ def measure_curves(
     for layer, halves in walk.moments(layers):
         errors, draft, damping = _draft(layer, halves, sparsity, settings)
         level = nearest_level(sparsity)
-        mean, _ = (halves[0] + halves[1]).means()
+        mean = halves[0].mean_with(halves[1])
         shift = None if layer.bias is None else layer.outputs(layer.matrix(), mean) - layer.outputs(draft, mean)
         with layer.draft(draft, shift):
             effect = output_error(reference, walk.outputs(EFFECT_SAMPLES))

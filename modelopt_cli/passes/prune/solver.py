@@ -64,11 +64,13 @@ def make_problem(hessian: np.ndarray, cross: np.ndarray, weights: np.ndarray, da
     """
     columns = hessian.shape[-1]
     level = np.einsum("gkk->g", hessian)[:, None, None] / columns
-    ridge = np.where(level > 0, damping * level, 1.0) * np.eye(columns)
-    damped = hessian + ridge
+    ridge = np.where(level > 0, damping * level, 1.0)
+    damped = hessian.copy()
+    np.einsum("gkk->gk", damped)[...] += ridge[..., 0]
     scale = np.sqrt(np.einsum("gkk->gk", damped))[:, None, :]
-    damped = damped / (scale * np.swapaxes(scale, 1, 2))
-    wanted = (weights @ (cross + ridge)) / scale
+    damped /= scale
+    damped /= np.swapaxes(scale, 1, 2)
+    wanted = (weights @ cross + weights * ridge) / scale
     target = np.swapaxes(np.linalg.solve(damped, np.swapaxes(wanted, 1, 2)), 1, 2)
     return Problem(damped.astype(np.float32), target.astype(np.float32), scale)
 

@@ -32,12 +32,14 @@ class Walk:
         original: A clone from before, or None to look at ``model`` alone.
         dataset: Samples of calibration.
         seed: Decides which positions of a sample are looked at.
+        split: Whether two halves are wanted; else the first holds every sample, which takes half of the memory.
     """
 
     model: ir.Model
     original: ir.Model | None
     dataset: Dataset
     seed: int
+    split: bool = True
     _own: Frontier = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,5 +77,5 @@ class Walk:
         for index, arrays in enumerate(own.values(layer.inputs)):
             rows = layer.rows(arrays, limit, self.seed + index)
             original = rows if originals is None else layer.rows(next(originals), limit, self.seed + index)
-            halves[index % 2].update(rows, original)
+            halves[index % 2 if self.split else 0].update(rows, original)
         return halves if halves[1].count else (halves[0], halves[0])

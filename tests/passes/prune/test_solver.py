@@ -114,3 +114,16 @@ def test_an_input_that_never_moves_has_no_variance_whatever_the_rounding(rows: i
     assert (covariance[0, 1, 1] > 0) == (rows > 1)
     found = make_problem(covariance, covariance, np.ones((1, 2, 3)), 0.01)
     assert choose_mask(found, ELEMENT, 0.5).sum() == 3
+
+
+def test_moments_of_like_rows_need_no_second_matrix_and_agree_with_those_that_have_one() -> None:
+    rows, others = np.random.default_rng(4).standard_normal((2, 1, 40, 5)).astype(np.float32)
+    late, both = Moments(1, 5), Moments(1, 5)
+    late.update(rows, rows)
+    assert late.settled()._cross is None
+    np.testing.assert_array_equal(late.cross(centred=True), late.hessian(centred=True))
+    late.update(others, rows)
+    both.update(rows, rows.copy())
+    both.update(others, rows)
+    np.testing.assert_allclose(late.cross(centred=True), both.cross(centred=True), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose((late + both).means()[0], late.mean_with(both), rtol=1e-6)

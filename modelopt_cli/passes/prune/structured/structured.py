@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.errors import UsageError
 from modelopt_cli.passes.base import Pass, PassContext, PassResult, Skip
+from modelopt_cli.passes.prune.limit_fields import MinAgreement, MinSqnr
 from modelopt_cli.passes.prune.limits import LimitJudge, Limits, most_that_holds, teachers
 from modelopt_cli.passes.prune.structured.analysis import Dependencies, find_dependencies
 from modelopt_cli.passes.prune.structured.blocks import Block, remove_blocks
@@ -59,15 +60,8 @@ class StructuredPruning(Pass):
             "at most to the budget, where one is given.",
         ),
     ] = None
-    min_agreement: Annotated[
-        float | None,
-        Field(
-            ge=0, le=1, description="Likewise: share of equal answers to keep, on calibration samples not fitted to."
-        ),
-    ] = None
-    min_sqnr: Annotated[
-        float | None, Field(ge=0, description="Likewise: decibels the outputs keep, on calibration samples.")
-    ] = None
+    min_agreement: MinAgreement = None
+    min_sqnr: MinSqnr = None
     saliency: Annotated[
         Saliency,
         Field(

@@ -27,7 +27,7 @@ NORM = "BatchNormalization({}, gain, bias, mean, variance)"
 # Of other families, whose tests hold them: attention and norms.
 ELSEWHERE = {"recognise-instance-norm", "recognise-norm", "recognise-l2", "recognise-rotary", "group-queries"}
 ELSEWHERE |= {"fuse-attention", "part-residual", "scale-part-backward", "known-truths", "drop-nan-guard"}
-ELSEWHERE |= {"transpose-through-reshape", "inline-if", "drop-zero-state", "sink-weights"}
+ELSEWHERE |= {"transpose-through-reshape", "inline-if", "drop-zero-state", "sink-weights", "last-state"}
 
 # One clean graph for each rule; x is [n, c, h, w], and s a constant of a drawn broadcast shape over it.
 PATTERNS: dict[str, str] = {
@@ -70,6 +70,7 @@ PATTERNS: dict[str, str] = {
     "merge-transposes": "t = Transpose <perm = [0, 2, 3, 1]> (x) y = Transpose <perm = [0, 2, 3, 1]> (t)",
     "cancel-transposes": "t = Transpose <perm = [0, 2, 3, 1]> (x) r = Relu(t) m = MatMul(r, square)"
     " y = Transpose <perm = [0, 3, 1, 2]> (m)",
+    "gather-before-transpose": "t = Transpose <perm = [1, 0, 2, 3]> (x) u = Gather <axis = 1> (t, nought) y = Relu(u)",
     "merge-reshapes": "t = Reshape(x, flat) y = Reshape(t, rows)",
     "merge-slices": "t = Slice(x, zeroth, index, index) y = Slice(t, zeroth, four, second)",
     "slice-to-gather": "t = Slice(x, zeroth, index, index) y = Squeeze(t, index)",

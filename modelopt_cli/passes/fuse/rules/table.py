@@ -16,12 +16,14 @@ from modelopt_cli.passes.fuse.rules.fold_affine_after import FoldAffineAfter
 from modelopt_cli.passes.fuse.rules.fold_pad import FoldPad
 from modelopt_cli.passes.fuse.rules.fold_pad_pool import FoldPadPool
 from modelopt_cli.passes.fuse.rules.fuse_attention import FuseAttention
+from modelopt_cli.passes.fuse.rules.gather_before_transpose import GatherBeforeTranspose
 from modelopt_cli.passes.fuse.rules.group_queries import GroupQueries
 from modelopt_cli.passes.fuse.rules.hard_sigmoid_to_clip import HardSigmoidToClip
 from modelopt_cli.passes.fuse.rules.inline_if import InlineIf
 from modelopt_cli.passes.fuse.rules.keep_axes import KeepAxes
 from modelopt_cli.passes.fuse.rules.known_integers import KnownIntegers
 from modelopt_cli.passes.fuse.rules.known_truths import KnownTruths
+from modelopt_cli.passes.fuse.rules.last_state import LastState
 from modelopt_cli.passes.fuse.rules.matmul_to_gemm import MatMulToGemm
 from modelopt_cli.passes.fuse.rules.merge_affine import MergeAffine
 from modelopt_cli.passes.fuse.rules.merge_batch_norm import MergeBatchNorm
@@ -60,7 +62,7 @@ Table = tuple[tuple[AnyRule, ...], ...]
 SIMPLIFY: Table = (
     (InlineIf(), KnownIntegers(), StaticReshape(), DropNoOp(), DropZeroState(), CastLikeToCast(), MergeCasts()),
     (DropExpand(), SequenceToSplit(), KeepAxes(), KnownTruths(), DropNanGuard()),
-    (MergeTransposes(), CancelTransposes(), TransposeThroughReshape()),
+    (MergeTransposes(), CancelTransposes(), TransposeThroughReshape(), GatherBeforeTranspose(), LastState()),
     (MergeReshapes(), MergeSlices(), SliceToGather(), MergeConcats()),
 )
 

@@ -18,10 +18,10 @@ from modelopt_cli.passes.base import Pass, PassContext, PassResult
 from modelopt_cli.passes.quantize.builder import Builder, Built
 from modelopt_cli.passes.quantize.equalize import equalize
 from modelopt_cli.passes.quantize.explain import SECONDS, explain_plan
-from modelopt_cli.passes.quantize.groups import all_groups, static_groups
+from modelopt_cli.passes.quantize.groups import PRODUCTS, Group, all_groups, static_groups
 from modelopt_cli.passes.quantize.guard import COLLAPSED_DB, Kept, Limits, keep_within
 from modelopt_cli.passes.quantize.output_error import OutputError, OutputJudge
-from modelopt_cli.passes.quantize.plan import Plan
+from modelopt_cli.passes.quantize.plan import Plan, label
 from modelopt_cli.passes.quantize.search import AUTO_OBSERVERS, GATE_S, Search, choose_observer, gate
 from modelopt_cli.passes.quantize.sensitivity import DynamicAlone, GroupError, measure_groups
 from modelopt_cli.targets.detect import detect_isa
@@ -188,9 +188,20 @@ def _adopt(search: Search, kept: Kept) -> None:
         line += f", agreement {format_percent(error.agreement)} of {error.rows}"
     search.log.append(line)
     if kept.reverted:
-        names = _names([group.name for group in kept.reverted])
-        search.log.append(f"{len(kept.reverted)} groups in float, because the outputs would not keep: {names}")
+        late = [group.name for group in kept.reverted if _is_dynamic(group, kept.built.model)]
+        names = [group.name for group in kept.reverted if group.name not in late]
+        for where, found in (("with ranges at run time", late), ("in float", names)):
+            if found:
+                search.log.append(f"{len(found)} groups {where}, because the outputs would not keep: {_names(found)}")
     search.holds = kept.holds
+
+
+def _is_dynamic(group: Group, model: ir.Model) -> bool:
+    """Whether a static group that went back has become a product with ranges at run time instead of a float one."""
+    left = {label(node) for node in model.graph}
+    return group.way == "static" and any(
+        kind in PRODUCTS and node not in left for node, kind in zip(group.nodes, group.op_types, strict=True)
+    )
 
 
 def _names(names: list[str]) -> str:

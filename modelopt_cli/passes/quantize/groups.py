@@ -14,6 +14,7 @@ from modelopt_cli.passes.quantize.plan import Plan, label
 from modelopt_cli.passes.quantize.regions import Regions
 
 Way = Literal["static", "dynamic"]
+PRODUCTS = ("MatMul", "Gemm")  # what may find the range of its input at run time
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Group:
     def without(self, plan: Plan) -> Plan:
         """The plan with this group in float; a static product may then still find its range at run time."""
         return plan.in_float(self.nodes) if self.way == "static" else plan.in_float((), self.nodes)
+
+    def wholly_without(self, plan: Plan) -> Plan:
+        """The plan with this group in float, and its products at run time too."""
+        kinds = zip(self.nodes, self.op_types, strict=True)
+        return self.without(plan).in_float((), (node for node, kind in kinds if kind in PRODUCTS))
 
 
 def all_groups(graph: ir.Graph, regions: Regions, plan: Plan) -> list[Group]:
@@ -64,7 +70,7 @@ def dynamic_groups(graph: ir.Graph, static: Mapping[ir.Node, Candidate], plan: P
         for node in graph
         if node not in static
         and label(node) not in plan.float_products
-        and (node.op_type == "LSTM" or (node.op_type in ("MatMul", "Gemm") and isinstance(find_product(node), Product)))
+        and (node.op_type == "LSTM" or (node.op_type in PRODUCTS and isinstance(find_product(node), Product)))
     ]
     return [_group([node], "dynamic") for node in found]
 

@@ -85,7 +85,8 @@ def keep_within(
 
     Groups are ranked by the noise that each makes alone in the parts that fall short; after each attempt the ranking
     is made anew for what falls short then. The number that goes back doubles until it is enough, and is then halved
-    in between: about twice log2(groups) attempts.
+    in between: about twice log2(groups) attempts. What a range at run time can hold stays integer in that way; float comes
+    last, when all groups have gone back and the limits still do not hold.
 
     Args:
         limits: What has to hold.
@@ -109,6 +110,8 @@ def keep_within(
         if last.holds:
             break
         failed, count = count, min(2 * count, len(order))
+    if not best.holds and order and failed >= len(order) and time.monotonic() < deadline:
+        best = _better(limits, best, attempts.run([each.group for each in order], wholly=True))
     while best.holds and count - failed > 1 and time.monotonic() < deadline:
         middle = (failed + count) // 2
         last = attempts.run([each.group for each in order[:middle]])
@@ -124,10 +127,10 @@ class _Attempts:
     judge: Callable[[Built], OutputError]
     rebuild: Callable[[Plan], Built]
 
-    def run(self, groups: Sequence[Group]) -> Kept:
+    def run(self, groups: Sequence[Group], wholly: bool = False) -> Kept:
         plan = self.plan
         for group in groups:
-            plan = group.without(plan)
+            plan = group.wholly_without(plan) if wholly else group.without(plan)
         built = self.rebuild(plan)
         return _kept(self.limits, built, plan, self.judge(built), tuple(groups))
 

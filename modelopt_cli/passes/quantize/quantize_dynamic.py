@@ -21,6 +21,7 @@ from modelopt_cli.passes.quantize.dynamic_matmul import (
 from modelopt_cli.passes.quantize.dynamic_products import Product, find_product, group_by_source
 from modelopt_cli.passes.quantize.dynamic_stats import InputStatistics, collect_input_statistics, moment_bytes
 from modelopt_cli.passes.quantize.embedding import quantize_embeddings
+from modelopt_cli.passes.quantize.plan import label
 from modelopt_cli.targets.target import Target
 
 NEVER = {
@@ -80,7 +81,7 @@ class QuantizeDynamic(Pass):
         return PassResult(model, changed, tuple(skipped), details)
 
     def _wants(self, node: ir.Node) -> bool:
-        name = node.name or ""
+        name = label(node)
         return any(fnmatchcase(name, glob) for glob in self.include) and not any(
             fnmatchcase(name, glob) for glob in self.exclude
         )

@@ -45,7 +45,8 @@ class Rounding:
 def round_products(known: Iterable[tuple[ir.Node, PatchStatistics]], *, reduce_range: bool) -> Rounding:
     """Second-order rounding (see `round_second_order`) of every node for which there are statistics.
 
-    The covariance counts, not the moment: what an error does to the mean, `Rounding.bias_shift` takes back.
+    The covariance counts, not the moment: what an error does to the mean, `Rounding.bias_shift` takes back. A MatMul has
+    no bias for that, so there the moment counts.
     """
     result = Rounding({}, {})
     for node, statistics in known:
@@ -66,6 +67,8 @@ def _round(
     if len(statistics.covariance) > 1:
         return _round_grouped(array, rows, statistics.covariance, reduce_range)
     covariance = statistics.covariance[0]
+    if node.op_type == "MatMul":
+        covariance = covariance + np.outer(statistics.mean[0], statistics.mean[0])
     found = round_product_weight(
         np.ascontiguousarray(rows.T), _statistics(covariance), None, per_channel=True, reduce_range=reduce_range
     )

@@ -1,12 +1,22 @@
 """No group collapses the output: boxes and scores in one tensor keep both, whatever makes one of them coarse."""
 
+import math
+
 import numpy as np
 import pytest
 
-from modelopt_cli.passes.quantize.guard import Limits
+from modelopt_cli.passes.quantize.builder import Built
+from modelopt_cli.passes.quantize.calibrated import _adopt
+from modelopt_cli.passes.quantize.groups import Group
+from modelopt_cli.passes.quantize.guard import Kept, Limits, keep_within
 from modelopt_cli.passes.quantize.output_error import BandError, OutputError, OutputJudge
+from modelopt_cli.passes.quantize.plan import Plan
 from modelopt_cli.passes.quantize.quantize import Quantize
+from modelopt_cli.passes.quantize.quantize_dynamic import QuantizeDynamic
 from modelopt_cli.passes.quantize.quantize_static import QuantizeStatic
+from modelopt_cli.passes.quantize.regions import Regions
+from modelopt_cli.passes.quantize.search import Search
+from modelopt_cli.passes.quantize.sensitivity import GroupError
 from modelopt_cli.testing import ArrayDataset, model_from_text, run_model, run_pass
 
 HEADS = """net (float[1,8,64,64] x) => (float[1,14,4096] y, float[1,4,64,64] z) {
@@ -112,3 +122,44 @@ def test_agreement_is_missed_when_chance_does_not_explain_it(share, rows, missed
     error = OutputError((BandError("y", "", 30.0),), share, rows)
     assert bool(Limits().missed(error)) == missed
     assert (Limits().shortfall(error) > 0) == missed
+
+
+@pytest.mark.parametrize(("late", "products"), [(30.0, set()), (5.0, {"m"})])
+def test_float_comes_after_ranges_at_run_time(late, products):
+    group, start = Group("m", ("MatMul", "Reshape"), ("m", "r"), "static"), Plan(frozenset({"MatMul", "Reshape"}))
+
+    def judged(plan):
+        decibel = 30.0 if plan.float_products else late if plan.float_nodes else 5.0
+        return OutputError((BandError("y", "", decibel),))
+
+    def measured():
+        return [GroupError(group, OutputError((BandError("y", "", 5.0),)))]
+
+    kept = keep_within(Limits(), start, start, judged, lambda plan: plan, measured, deadline=math.inf)
+    assert kept.holds and kept.plan.float_nodes == {"m", "r"} and kept.plan.float_products == products
+
+
+def test_a_product_without_a_name_ends_in_float_when_nothing_else_is_good_enough():
+    result = run_pass(Quantize(budget=0, min_sqnr=199), fed_product(), calibration=samples())
+    assert result.details["dynamic"]["changed"] == 0 and result.details["plan"]["float_products"] == ["y"]
+    assert any("2 groups in float" in line and line.endswith("a, y") for line in result.details["decisions"])
+
+
+def test_what_went_back_to_ranges_at_run_time_is_said():
+    plan = Plan(frozenset())
+    built = Built(run_pass(QuantizeDynamic(), fed_product()).model, Regions({}, ()), ())
+    groups = (Group("a", ("Conv", "Reshape"), ("a", "f"), "static"), Group("y", ("MatMul",), ("y",), "static"))
+    search = Search(built, plan)
+    _adopt(search, Kept(built, plan, OutputError(()), groups, True))
+    assert [line.split(",")[0] for line in search.log[1:]] == ["1 groups with ranges at run time", "1 groups in float"]
+
+
+def fed_product():
+    text = """net (float[1,8,64,64] x) => (float[1,4096,64] y) {
+        a = Conv <pads = [1,1,1,1]> (x, w)
+        r = Relu (a)
+        f = Reshape (r, shape)
+        t = Transpose <perm = [0,2,1]> (f)
+        y = MatMul (t, wm)
+    }"""
+    return model_from_text(text, **weights(w=(16, 8, 3, 3), wm=(16, 64)), shape=np.array([1, 16, 4096]))

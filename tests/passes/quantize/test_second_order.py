@@ -104,3 +104,14 @@ def test_weights_of_unsupported_rank_are_left_out():
     )
     assert rounding.weights == {}
     assert rounding.bias_shift(next(iter(model.graph)), weight, quantize_weight(weight, axis=0)) is None
+
+
+def test_a_matmul_keeps_its_mean_without_a_bias():
+    weight, shape = np.random.default_rng(1).standard_normal((16, 6)).astype(np.float32), (32, 16)
+    model = model_from_text("net (float[32,16] x) => (float[a,b] y) { y = MatMul (x, w) }", w=weight)
+    data = Samples(shape)
+    data.arrays = [10 + np.random.default_rng(i).standard_normal(shape).astype(np.float32) for i in range(24)]
+    found = round_products(collect_patches(model, list(model.graph), data, Silent()), reduce_range=False)
+    nearest, second = (each.dequantize() for each in (quantize_weight(weight, axis=1), found.weights["w", 1]))
+    errors = [sum(np.square(x @ (each - weight)).sum() for x in data.arrays) for each in (nearest, second)]
+    assert errors[1] < 0.3 * errors[0]

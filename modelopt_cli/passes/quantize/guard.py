@@ -85,8 +85,8 @@ def keep_within(
 
     Groups are ranked by the noise that each makes alone in the parts that fall short; after each attempt the ranking
     is made anew for what falls short then. The number that goes back doubles until it is enough, and is then halved
-    in between: about twice log2(groups) attempts. What a range at run time can hold stays integer in that way; float comes
-    last, when all groups have gone back and the limits still do not hold.
+    in between: about twice log2(groups) attempts. What a range at run time can hold stays integer in that way; float
+    comes last, when all groups have gone back and the limits still do not hold.
 
     Args:
         limits: What has to hold.

@@ -45,8 +45,8 @@ class Rounding:
 def round_products(known: Iterable[tuple[ir.Node, PatchStatistics]], *, reduce_range: bool) -> Rounding:
     """Second-order rounding (see `round_second_order`) of every node for which there are statistics.
 
-    The covariance counts, not the moment: what an error does to the mean, `Rounding.bias_shift` takes back. A MatMul has
-    no bias for that, so there the moment counts.
+    The covariance counts, not the moment: what an error does to the mean, `Rounding.bias_shift` takes back. A MatMul
+    has no bias for that, so there the moment counts.
     """
     result = Rounding({}, {})
     for node, statistics in known:

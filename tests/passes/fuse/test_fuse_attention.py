@@ -162,3 +162,20 @@ def test_every_length_batch_and_mask_gives_the_reference_s_numbers(
     # Where all keys are masked, the scores that count are the digits that a number of 10,000 has left.
     atol = 5e-3 if 0 in real else 2e-4
     np.testing.assert_allclose(run_model(result, feeds)["y"], expected, rtol=1e-3, atol=atol)
+
+
+@pytest.mark.parametrize(
+    ("behind", "adds"),
+    [
+        ("o = MatMul (t2, wo) y = Add (o, bo)", 2),  # of the queries, and behind
+        ("o = MatMul (t2, wo) y = Tanh (o)", 2),  # of the queries and the values
+        ("o = MatMul (t2, wo) u = Add (o, bo) y = Add (u, t2)", 4),  # the joined heads are read twice
+    ],
+)
+def test_a_bias_of_values_goes_on_to_the_product_behind(behind: str, adds: int) -> None:
+    body = (PADDING + CROSS + MASKED).replace("y = Reshape", "t2 = Reshape") + behind
+    weights = {
+        name: random(*shape, seed=9) for name, shape in {"wo": (8, 8), "bo": (8,)}.items() if f", {name})" in behind
+    }
+    result, _ = applied(attention(body, ", int64[n,t] mask", **NUMBERS, **weights), n=2, s=3, t=5)
+    assert op_types(result).count("Add") == adds and "Attention" in op_types(result)

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from modelopt_cli.graph import edit
 from modelopt_cli.graph.shapes import dimensions
+from modelopt_cli.passes.fuse.affine import as_float
 from modelopt_cli.passes.fuse.engine import Editor, Rule
 from modelopt_cli.passes.fuse.finite import is_moderate
 from modelopt_cli.passes.fuse.heads import TO_HEADS, Heads, Projection, read_heads, read_projection
@@ -48,7 +49,8 @@ class FuseAttention(Rule[Found]):
     merge(Softmax(q k^T * s + mask) v)   =>   Attention(x Wq, y Wk, y Wv, mask)
 
     A projection that makes all three is taken apart. A bias of the keys adds the same to all scores of a query, which a
-    Softmax does not see: it goes. Masks are repeated for each query, once for all layers: the kernel wants that.
+    Softmax does not see: it goes; and what it gives values sums to 1, so that a bias of theirs goes on to that of the
+    product behind. Masks are repeated for each query, once for all layers: the kernel wants that.
     """
 
     name = "fuse-attention"
@@ -88,7 +90,7 @@ class FuseAttention(Rule[Found]):
     def rewrite(self, found: Found, graph: Editor) -> None:
         query, key, value, last = found.query, found.key, found.value, found.last
         assert query is not None and key is not None and value is not None and last is not None
-        inputs = [_columns(graph, last, query), _keys(graph, last, key), _columns(graph, last, value)]
+        inputs = [_columns(graph, last, query), _keys(graph, last, key), _values(graph, last, value)]
         if found.mask is not None:
             inputs.append(_mask(graph, found.mask, query))
         attributes: dict[str, object] = {"q_num_heads": query.heads, "kv_num_heads": key.heads, "scale": found.scale}
@@ -234,6 +236,32 @@ def _keys(graph: Editor, before: ir.Node, heads: Heads) -> ir.Value:
     if made is None or (heads.whole and not made.has_bias):
         return _columns(graph, before, heads)
     return _write(graph, before, _own(made, heads), heads)
+
+
+def _values(graph: Editor, last: ir.Node, heads: Heads) -> ir.Value:
+    """The values, without their bias where a product with a bias follows, which takes it."""
+    made, behind = read_projection(heads.source), _bias_behind(last)
+    alone = not heads.whole or edit.only_reader(heads.source) is not None
+    if made is None or not made.has_bias or behind is None or not alone:
+        return _columns(graph, last, heads)
+    add, index, weight, bias = behind
+    own = made if heads.whole else made.columns(heads.first, heads.heads * heads.size)
+    moved = graph.weight((bias + own.bias @ weight).astype(made.dtype), f"{made.stem}_bias_behind")
+    graph.set_input(add, index, moved)
+    return _write(graph, last, _own(made, heads), heads)
+
+
+def _bias_behind(last: ir.Node) -> tuple[ir.Node, int, np.ndarray, np.ndarray] | None:
+    """The Add behind the product that reads joined heads, where its bias is, the product's weight and that bias."""
+    product = edit.only_reader(last.outputs[0])
+    if product is None or product.op_type != "MatMul" or product.inputs[0] is not last.outputs[0]:
+        return None
+    add, weight = edit.only_reader(product.outputs[0]), as_float(edit.constant(product.inputs[1]))
+    if add is None or add.op_type != "Add" or weight is None or weight.ndim != 2:
+        return None
+    index = 1 if add.inputs[0] is product.outputs[0] else 0
+    bias = as_float(edit.constant(add.inputs[index]))
+    return None if bias is None or bias.shape != (weight.shape[1],) else (add, index, weight, bias)
 
 
 def _own(made: Projection, heads: Heads) -> Projection:

@@ -24,7 +24,7 @@ EXPECTED: dict[str, dict[str, int]] = {
     "rmsnorm": {"RMSNormalization": 1},
     "rmsnorm_by_hand": {"RMSNormalization": 1},
     "gated": {"MatMul": 3, "Sigmoid": 1, "Mul": 2},
-    "attention": {"MatMul": 4, "Add": 3, "Attention": 1},
+    "attention": {"MatMul": 4, "Add": 2, "Attention": 1},
     "branches": {"Conv": 1, "Relu": 1},
     "padded_pool": {"Relu": 1, "MaxPool": 1},
     "softplus": {"Conv": 1, "Softplus": 1},

@@ -49,9 +49,10 @@ VARIANTS: tuple[Variant, ...] = (
     ("and channels equalized", {"equalize": True}, nullcontext),
     ("ranges by minmax only", {"calibrator": "minmax"}, nullcontext),
     ("ranges by mse only", {"calibrator": "mse"}, nullcontext),
+    ("ranges of scores chosen like the others", {}, lambda: patch.object(builder, "TAIL_READERS", ())),
     ("static weights to the nearest step", {}, lambda: patch.object(builder, "round_products", _no_products)),
     ("no bias correction", {}, lambda: patch.object(Rounding, "bias_shift", lambda *_: None)),
-    ("no smoothing", {}, lambda: patch.object(dynamic_matmul, "choose_scales", lambda *_: None)),
+    ("no smoothing", {}, lambda: patch.object(dynamic_matmul, "choose_scales", lambda *_, **__: None)),
     ("dynamic weights to the nearest step", {}, lambda: patch.object(dynamic_matmul, "round_product_weight", _nearest)),
     ("column scales never shrunk", {}, lambda: patch.object(dynamic_rounding, "SHRINKS", (1.0,))),
 )

@@ -102,12 +102,14 @@ def collect_range_choices(
     settings, sink, memory = options or ObserverOptions(), progress or Silent(), memory or WorkingMemory()
     watch = RangeWatch(names, observers, settings)
     saved = None
-    if cache is not None and (key := statistics_key(model, names, dataset, observers, settings, memory.tensors_mb)):
-        saved = SavedStatistics(cache, key)
+    if cache is not None and (key := statistics_key(model, names, dataset, observers, settings)):
+        saved = SavedStatistics(cache, key, memory.tensors_mb)
         if (known := saved.finished()) is not None:
             return known
         if saved.resume(watch):
-            sink.note(f"calibration goes on at sample {watch.samples} of {len(dataset)}, where it was interrupted")
+            done = min(watch.seen.values(), default=0)
+            sink.note(f"calibration goes on at sample {done} of {len(dataset)}, where it was interrupted")
+        saved.follow(watch)
     found = probe_in_groups(
         model,
         names,
@@ -117,8 +119,7 @@ def collect_range_choices(
         spare_mb=memory.spare_mb,
         progress=sink,
         label="calibrating",
-        enough=watch.is_over if saved is None else saved.watching(watch),
-        seen=dict(watch.seen),
+        watch=watch,
     )
     for name, array in found:
         watch.update(name, array)

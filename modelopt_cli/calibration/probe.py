@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -20,6 +21,30 @@ BYTES_PER_VALUE = 4
 # What a sample that runs beside the first holds: its tensors, twice waiting and in the session, and a heap of its own.
 COPIES = 6
 THREAD_BYTES = 100 * 2**20
+
+
+class Watch(Protocol):
+    """Follows a stream of tensors, and may end it.
+
+    Attributes:
+        turn: Samples between two times that it is asked.
+        samples: How many it was last asked after.
+        seen: First tensor of a group -> samples that were looked at.
+        over: Whether it has ended the stream.
+    """
+
+    turn: int
+    samples: int
+    seen: dict[str, int]
+    over: bool
+
+    def saw(self, group: str, samples: int) -> None:
+        """A group of tensors, named after its first, was looked at on so many samples."""
+        ...
+
+    def is_over(self, samples: int) -> bool:
+        """Whether to leave the rest: all groups have been looked at on so many samples."""
+        ...
 
 
 class Probe:
@@ -40,7 +65,9 @@ class Probe:
         self._computed = [name for name in tensors if name not in inputs]
         self._session: Session | None = None
         if self._computed:
-            self._session = open_session(_with_outputs(model, self._computed), threads=threads, arena=False)
+            # As written: what the runtime would fuse depends on what else is looked at, and the last bits on that.
+            inside = _with_outputs(model, self._computed)
+            self._session = open_session(inside, threads=threads, arena=False, optimize="off")
 
     def run(self, sample: Sample) -> dict[str, np.ndarray]:
         """Tensor name -> array for one step of a dataset.
@@ -73,8 +100,7 @@ def probe_in_groups(
     progress: Progress,
     label: str,
     spare_mb: float = 0.0,
-    enough: Callable[[Sequence[str], int], bool] | None = None,
-    seen: Mapping[str, int] | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every wanted tensor of every sample, as (name, array), within a bound on what is held at once.
 
@@ -91,38 +117,68 @@ def probe_in_groups(
         progress: Where to say how far it is.
         label: What to call it there.
         spare_mb: Memory beyond the bound, for samples that run beside the first.
-        enough: Asked after each sample with the group and the samples seen: whether to leave the rest.
-        seen: First tensor of a group -> samples that an earlier run saw, which are passed over; with any, constants are
-            not given again.
+        watch: Told after each sample, and asked after each turn whether to leave the rest. What it has seen already is
+            passed over, and then constants are not given again.
 
     Raises:
         ModelError: There is no such tensor, or the model does not load.
         DataError: The data set is empty, or a sample is bad.
     """
     constants = {name: array for name in tensors if (array := _constant(model, name)) is not None}
-    if not seen:
+    if watch is None or not watch.seen:
         yield from constants.items()
     sizes = _sizes(model, [n for n in tensors if n not in constants], dataset, threads)
     groups = _groups(sizes, max_memory_mb)
-    with progress.task(label, len(dataset) * len(groups)) as advance:
-        for group in groups:
-            passed_over = min((seen or {}).get(group[0], 0), len(dataset))
-            advance(passed_over)
-            if passed_over == len(dataset):
-                continue
-            probe = Probe(model, group, threads)
-            skipped = -(-passed_over // dataset.batch_size)
-            remaining = len(dataset) - min(skipped * dataset.batch_size, len(dataset))
-            workers = _workers(sum(sizes[name] for name in group), spare_mb)
-            for _, found in in_order(probe.run, islice(dataset, skipped, None), workers):
-                valid = min(dataset.batch_size, remaining)
-                for name in group:
-                    yield name, without_repeats(found.pop(name), dataset.batch_size, valid)
-                remaining -= valid
-                advance(valid)
-                if enough is not None and enough(group, len(dataset) - remaining):
-                    advance(remaining)
-                    break
+    total = len(dataset)
+    turn = total if watch is None else max(watch.turn // dataset.batch_size, 1) * dataset.batch_size
+    done = 0 if watch is None else watch.samples
+    with progress.task(label, total * len(groups)) as advance:
+        advance(done * len(groups))
+        running: dict[str, _Run] = {}
+        while done < total and not (watch is not None and watch.over):
+            end = min(done + turn, total)
+            for group in groups:
+                seen = done if watch is None else max(watch.seen.get(group[0], 0), done)
+                advance(seen - done)
+                workers = _workers(sum(sizes[name] for name in group), spare_mb)
+                run = running.pop(group[0], None) or _Run(Probe(model, group, threads), dataset, seen, workers)
+                for name, array, valid in run.until(end, group):
+                    yield name, array
+                    if name == group[-1]:
+                        advance(valid)
+                        if watch is not None:
+                            watch.saw(group[0], run.seen)
+                if len(groups) == 1:
+                    running[group[0]] = run  # or else each turn loads it again: one session at a time
+            done = end
+            if watch is not None and watch.is_over(done):
+                advance((total - done) * len(groups))
+
+
+class _Run:
+    """One group's way through the data, which may be interrupted.
+
+    Args:
+        probe: Of the group.
+        dataset: What it goes through.
+        seen: Samples to pass over.
+        workers: Samples that run at a time.
+    """
+
+    def __init__(self, probe: Probe, dataset: Dataset, seen: int, workers: int) -> None:
+        self._batch, self._total = dataset.batch_size, len(dataset)
+        skipped = -(-seen // self._batch)
+        self.seen = min(skipped * self._batch, self._total)
+        self._found = in_order(probe.run, islice(dataset, skipped, None), workers)
+
+    def until(self, end: int, group: Sequence[str]) -> Iterator[tuple[str, np.ndarray, int]]:
+        """(name, array, samples in it) of what is left of the first ``end`` samples, all names of a step in a row."""
+        while self.seen < end:
+            _, found = next(self._found)
+            valid = min(self._batch, self._total - self.seen)
+            self.seen += valid
+            for name in group:
+                yield name, without_repeats(found.pop(name), self._batch, valid), valid
 
 
 def _workers(held: float, spare_mb: float) -> int:

@@ -32,16 +32,14 @@ def statistics_key(
     dataset: Dataset,
     observers: Sequence[ObserverName],
     options: ObserverOptions,
-    max_memory_mb: float,
 ) -> str | None:
-    """A name for all that ranges depend on; None for models too large to hash.
+    """A name for all that ranges depend on; None for models too large to serialize in memory.
 
-    Graph, weights, data, tensors, observers, the bound on memory (tensors that are looked at together settle together),
-    runtime, instruction set, and the code of this package.
+    Graph, weights, data, tensors, observers, runtime, instruction set, and the code of this package.
     """
     if weight_bytes(model) > EXTERNAL_DATA_ABOVE_BYTES:
         return None
-    asked = [list(tensors), list(observers), astuple(options), max_memory_mb, dataset.batch_size, len(dataset)]
+    asked = [list(tensors), list(observers), astuple(options), dataset.batch_size, len(dataset)]
     where = [runtime().__version__, detect_isa(), np.__version__]
     return key_of(model_bytes(model), dataset.digest(), json.dumps(asked), json.dumps(where), _code())
 
@@ -52,11 +50,13 @@ class SavedStatistics:
     Args:
         cache: Where it is kept.
         key: Its `statistics_key`.
+        grouping: What the state of an interrupted run depends on besides: the bound that tensors are grouped by.
         clock: Seconds, for tests.
     """
 
-    def __init__(self, cache: Cache, key: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, cache: Cache, key: str, grouping: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._cache, self._key, self._clock = cache, key, clock
+        self._unfinished = f"{key}.{grouping:.9g}.unfinished"
         self._saved_at = clock()
 
     def finished(self) -> RangeChoices | None:
@@ -83,23 +83,17 @@ class SavedStatistics:
             watch.restore(state)
         return True
 
-    def watching(self, watch: RangeWatch) -> Callable[[Sequence[str], int], bool]:
-        """`RangeWatch.is_over` that saves now and then: it is called between two samples, when all is consistent."""
+    def follow(self, watch: RangeWatch) -> None:
+        """Save now and then what a watch holds."""
 
-        def is_over(group: Sequence[str], seen: int) -> bool:
-            over = watch.is_over(group, seen)
+        def save() -> None:
             if self._clock() - self._saved_at >= SAVE_EVERY_S:
                 buffer = io.BytesIO()
                 np.savez(buffer, **watch.state())  # type: ignore[arg-type]
                 self._cache.put(KIND, self._unfinished, buffer.getvalue())
                 self._saved_at = self._clock()
-            return over
 
-        return is_over
-
-    @property
-    def _unfinished(self) -> str:
-        return f"{self._key}.unfinished"
+        watch.after_sample = save
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,6 @@ from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions, Range
 SETTLED_GROWTH = 0.002  # mean growth of the ranges, as a share of their widths, over `SETTLING_SAMPLES` more samples
 SETTLING_SAMPLES = 16
 COUNTED_VALUES = 1 << 16  # of one array, for a histogram: more of them say the same and cost half of the calibration
-ALL = 1 << 62  # samples seen of a group that has settled
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class RangeWatch:
     """Watches tensors, sample by sample.
 
     They have settled when smallest and largest values moved by less than `SETTLED_GROWTH` of the widths, in the mean
-    over the tensors, in two turns of `SETTLING_SAMPLES` samples running.
+    over all tensors, in two turns of `SETTLING_SAMPLES` samples running, however the tensors were grouped.
 
     Args:
         names: The tensors.
@@ -42,13 +41,19 @@ class RangeWatch:
         options: Settings of the observers.
 
     Attributes:
-        samples: Most samples that any group of tensors was looked at on.
-        seen: First tensor of a group -> samples seen, `ALL` when it has settled.
+        turn: Samples between two looks at whether they have settled.
+        samples: How many all tensors were looked at on, at the last look.
+        seen: First tensor of a group -> samples seen.
+        over: Whether they have settled.
+        after_sample: Called between two samples, when all is consistent.
     """
 
     def __init__(self, names: Sequence[str], observers: Sequence[ObserverName], options: ObserverOptions) -> None:
+        self.turn = SETTLING_SAMPLES
         self.samples = 0
         self.seen: dict[str, int] = {}
+        self.over = False
+        self.after_sample: Callable[[], None] = lambda: None
         self._names, self._observers = list(names), tuple(observers)
         self._extremes = {name: MinMax() for name in names}
         self._watching: dict[ObserverName, dict[str, Observer]] = {
@@ -57,7 +62,7 @@ class RangeWatch:
             if observer != "minmax"
         }
         self._widths: dict[str, float] = {}
-        self._quiet: dict[str, int] = {}
+        self._quiet = 0
 
     def update(self, name: str, array: np.ndarray) -> None:
         """Take in what one sample made of a tensor."""
@@ -65,23 +70,22 @@ class RangeWatch:
         for each in self._watching.values():
             each[name].update(_thinned(array))
 
-    def is_over(self, group: Sequence[str], seen: int) -> bool:
-        """Whether a group of tensors, looked at on ``seen`` samples, has settled."""
-        self.samples = max(self.samples, seen)
-        self.seen[group[0]] = seen
-        if seen % SETTLING_SAMPLES:
-            return False
-        key, growth = group[0], 0.0
-        for name in group:
+    def saw(self, group: str, samples: int) -> None:
+        """A group of tensors was looked at on so many samples."""
+        self.seen[group] = samples
+        self.after_sample()
+
+    def is_over(self, samples: int) -> bool:
+        """Whether the tensors, all looked at on so many samples, have settled."""
+        growth = 0.0
+        for name in self._names:
             width = max(self._extremes[name].high, 0.0) - min(self._extremes[name].low, 0.0)
             growth += 1 - self._widths.get(name, 0.0) / width if width > 0 else 0.0
             self._widths[name] = width
-        calm = growth < SETTLED_GROWTH * len(group)
-        self._quiet[key] = self._quiet.get(key, 0) + 1 if calm else 0
-        if self._quiet[key] < 2:
-            return False
-        self.seen[key] = ALL
-        return True
+        calm = growth < SETTLED_GROWTH * len(self._names)
+        self._quiet = self._quiet + 1 if calm else 0
+        self.samples, self.over = samples, self._quiet >= 2
+        return self.over
 
     def choices(self) -> RangeChoices:
         """The ranges so far."""
@@ -92,7 +96,7 @@ class RangeWatch:
 
     def state(self) -> dict[str, np.ndarray]:
         """All that it holds, as plain arrays by name."""
-        progress = [self.samples, self.seen, self._widths, self._quiet]
+        progress = [self.samples, self.seen, self._widths, self._quiet, self.over]
         found = {"progress": np.array(json.dumps(progress))}
         for rule, name, observer in self._all():
             found |= {f"{rule}/{name}/{key}": array for key, array in observer.state().items()}
@@ -100,7 +104,7 @@ class RangeWatch:
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on where `state` was taken of a watch over the same tensors by the same rules."""
-        self.samples, self.seen, self._widths, self._quiet = json.loads(str(state["progress"]))
+        self.samples, self.seen, self._widths, self._quiet, self.over = json.loads(str(state["progress"]))
         for rule, name, observer in self._all():
             observer.restore({key: state[f"{rule}/{name}/{key}"] for key in observer.state()})
 

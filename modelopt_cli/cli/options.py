@@ -172,9 +172,7 @@ SearchBudget = Annotated[
 ]
 MaxMemory = Annotated[
     str | None,
-    typer.Option(
-        "--max-memory", metavar="SIZE", help="For arrays of calibration; more lets more cores work. Default: 256MB."
-    ),
+    typer.Option("--max-memory", metavar="SIZE", help="For the whole process; less means more passes over the data."),
 ]
 
 

@@ -264,19 +264,18 @@ def _print_plan(
     source: SourceModel, output: Path | None, recipe: Recipe, options: CompressOptions, flags: RunFlags
 ) -> None:
     """What a run would do and take; all that can be checked without doing it is checked."""
-    from modelopt_cli.pipeline.preflight import check_memory, estimate, working_memory
+    from modelopt_cli.pipeline.preflight import check_memory, estimate
     from modelopt_cli.pipeline.prepare import prepare
 
     expected = estimate(prepare(source, recipe, options), source, recipe, options)
     check_memory(expected, source)
-    working_memory(options)
     plan = {
         "model": source.label,
         "output": PIPE if output is None else str(output),
         "recipe": recipe.resolved(),
         "calibration": None if options.calibration is None else options.calibration.source,
         "evaluation": None if options.evaluation is None else options.evaluation.source,
-        "takes": asdict(expected),
+        "takes": {name: value for name, value in asdict(expected).items() if name != "working"},
     }
     if flags.as_json:
         print_json(plan)

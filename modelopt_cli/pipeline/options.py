@@ -25,8 +25,8 @@ class CompressOptions:
         shapes: Input name -> shape, for dynamic dimensions that no data decides.
         budget_s: Seconds spent on measuring latency, per provider; None takes the recipe's.
         allow_random_calibration: Draw calibration data at random when none is given; stamped in the report.
-        max_memory: Bytes that calibration may hold of tensors and statistics at a time, beside the model and its
-            sessions; None for 256 MB. Less means more passes over the data, more lets more cores work.
+        max_memory: Bytes that the process may take, its largest arrays being sized by that; None for as little as does
+            not cost time. Less means more passes over the data, more lets more cores work.
         profile: Measure latency at all.
         inside: Also look inside of the models, for the report: every layer's error and zeros, the time of every kernel.
         explain_s: Seconds that each pass may spend on measuring what the parts of its work cost alone, for the report.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelopt_cli.calibration.memory import WorkingMemory
 from modelopt_cli.errors import PassError, UsageError
 from modelopt_cli.format import format_bytes, format_seconds
 from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, SourceModel, check_room
+from modelopt_cli.passes.quantize.builder import JUDGED_SAMPLES
 from modelopt_cli.passes.quantize.calibrated import is_this_machine
+from modelopt_cli.passes.quantize.output_error import HELD_MB
 from modelopt_cli.pipeline.measure import AGREEMENT_SAMPLES
 from modelopt_cli.pipeline.options import CompressOptions
 from modelopt_cli.pipeline.prepare import Prepared
@@ -20,12 +23,11 @@ from modelopt_cli.profiling.memory import available_bytes, resident_bytes
 from modelopt_cli.profiling.session import open_session, run
 from modelopt_cli.recipe.schema import Recipe
 
-# Peak of `fuse` and `compress` over what the process has at the start, in files: 5.3 on a MiniLM of 90 MB, 6.5 on an
-# EfficientNet of 19 MB (with its activations).
-FILES_IN_MEMORY = 6.5
+# Peak over what the process has after one run, in files: 4.2 on a MiniLM of 90 MB, 4.6 on an EfficientNet of 19 MB.
+FILES_IN_MEMORY = 4.5
 FILES_IN_MEMORY_OUTSIDE = 2.5  # weights in files of their own are mapped; the sessions of both sides copy them
 SESSIONS_AT_ONCE = 2  # the original's and the result's
-OBSERVED = 4  # tensors that calibration holds at once, in those that a plain run does: it may not reuse their memory
+COPIES = 2  # of a tensor that calibration looks at: the session's, and the array that it hands out
 LEAST_WORKING_MB = 16.0
 RUNS_EACH_SAMPLE = 4  # calibration: ranges, rounding, and the judge of both sides
 SAY_ABOVE_S = 30.0
@@ -40,12 +42,14 @@ class Estimate:
         memory_bytes: At the peak, about.
         free_bytes: Memory that this process may still have; None where the system does not tell.
         disk_bytes: Of the result, if it is as large as the source.
+        working: What calibration may hold of that.
     """
 
     seconds: float
     memory_bytes: int
     free_bytes: int | None
     disk_bytes: int
+    working: WorkingMemory = field(default_factory=WorkingMemory)
 
 
 def estimate(prepared: Prepared, source: SourceModel, recipe: Recipe, options: CompressOptions) -> Estimate:
@@ -53,29 +57,43 @@ def estimate(prepared: Prepared, source: SourceModel, recipe: Recipe, options: C
 
     Raises:
         ModelError: The source does not run.
+        UsageError: It takes more than ``options.max_memory``, whatever calibration holds.
     """
     factor = FILES_IN_MEMORY_OUTSIDE if source.uses_external_data else FILES_IN_MEMORY
     run_s, activations = _one_run(prepared, source)
     memory = resident_bytes() + round(factor * source.file_bytes) + SESSIONS_AT_ONCE * activations
     if prepared.data.calibration is not None:
-        memory += min(OBSERVED * activations, round(working_memory(options).tensors_mb * 2**20))
+        memory += _held(prepared)
+    working = working_memory(options.max_memory, memory)
     seconds = sum(_seconds(prepared, recipe, options, run_s))
-    return Estimate(seconds, memory, available_bytes(), source.file_bytes)
+    return Estimate(seconds, memory, available_bytes(), source.file_bytes, working)
 
 
-def working_memory(options: CompressOptions) -> WorkingMemory:
-    """What calibration may hold at a time, by ``options.max_memory``.
+def working_memory(bound: int | None, taken: int) -> WorkingMemory:
+    """What calibration may hold at a time beside what the rest of the process takes.
+
+    Args:
+        bound: Bytes for the process, or None.
+        taken: Bytes without calibration's tensors, foretold.
 
     Raises:
-        UsageError: That is too little to work with.
+        UsageError: The bound leaves too little to work with.
     """
-    if options.max_memory is None:
+    if bound is None:
         return WorkingMemory()
-    megabytes = options.max_memory / 2**20
-    if megabytes < LEAST_WORKING_MB:
-        message = f"{format_bytes(options.max_memory)} holds hardly one tensor"
-        raise UsageError(message, where="--max-memory", hint=f"{LEAST_WORKING_MB:.0f}MB or more")
-    return WorkingMemory(megabytes)
+    left = (bound - taken) / COPIES / 2**20
+    if left < LEAST_WORKING_MB:
+        least = taken + round(COPIES * LEAST_WORKING_MB * 2**20)
+        rest = format_bytes(least - taken)
+        message = f"it takes {format_bytes(taken)} with its sessions on this model, and calibration {rest} at least"
+        raise UsageError(message, where="--max-memory", hint=f"{math.ceil(least / 1e6)}MB or more")
+    return WorkingMemory(left)
+
+
+def _held(prepared: Prepared) -> int:
+    """Bytes of samples and float outputs that variants are judged on."""
+    sample = sum(array.nbytes for array in prepared.feeds.arrays.values())
+    return min(JUDGED_SAMPLES * 2 * sample, round(HELD_MB * 2**20))
 
 
 def check_memory(expected: Estimate, source: SourceModel) -> None:
@@ -98,7 +116,8 @@ def expectation(expected: Estimate) -> str:
     """What a person should know before waiting; empty when it is soon over and fits."""
     parts = []
     if expected.seconds > SAY_ABOVE_S:
-        parts.append(f"this takes about {format_seconds(expected.seconds)}")
+        needed = format_bytes(expected.memory_bytes)
+        parts.append(f"this takes about {format_seconds(expected.seconds)} and {needed} of memory")
     if expected.free_bytes is not None and expected.memory_bytes > expected.free_bytes:
         free = format_bytes(expected.free_bytes)
         parts.append(f"it may take {format_bytes(expected.memory_bytes)} of memory, and {free} are left")

@@ -28,10 +28,10 @@ from modelopt_cli.pipeline.measure import (
     measure_fidelity,
     measure_latency,
 )
-from modelopt_cli.pipeline.memory import release_memory
+from modelopt_cli.pipeline.memory import release_memory, return_large_blocks
 from modelopt_cli.pipeline.options import CompressOptions
 from modelopt_cli.pipeline.plan import decisions
-from modelopt_cli.pipeline.preflight import check_memory, estimate, expectation, working_memory
+from modelopt_cli.pipeline.preflight import check_memory, estimate, expectation
 from modelopt_cli.pipeline.prepare import RunData, metric_of, prepare
 from modelopt_cli.pipeline.provenance import environment, stamp
 from modelopt_cli.pipeline.steps import run_steps
@@ -70,7 +70,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         options: Data and measuring; the default measures latency on the target and has no data.
 
     Raises:
-        UsageError: A requirement or a step needs data that is not there.
+        UsageError: A requirement or a step needs data that is not there, or ``max_memory`` is too little.
         DataError: The data does not fit the model.
         ModelError: The runtime cannot load the source.
         ProviderError: A requested provider is not available.
@@ -78,6 +78,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         GateError: The run is locked, and something differs from the plan's.
     """
     started = time.perf_counter()
+    return_large_blocks()
     options = options or CompressOptions()
     prepared = prepare(source, recipe, options)
     target, passes, data, feeds = prepared.target, prepared.passes, prepared.data, prepared.feeds
@@ -92,7 +93,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
         calibration=data.calibration,
         sample=feeds.arrays,
         accuracy_drop=accuracy_drop(source, data.evaluation, metric_of(recipe, options, data), passes),
-        memory=working_memory(options),
+        memory=expected.working,
         cache=options.cache,
         explain_s=options.explain_s,
         progress=options.progress,

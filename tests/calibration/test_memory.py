@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from modelopt_cli.calibration import probe
 from modelopt_cli.calibration.collector import collect_range_choices
 from modelopt_cli.calibration.memory import WorkingMemory
+from modelopt_cli.data.binding import bind
+from modelopt_cli.data.files import open_dataset
 from modelopt_cli.errors import UsageError
-from modelopt_cli.pipeline.options import CompressOptions
+from modelopt_cli.graph.io import load_model, model_bytes
+from modelopt_cli.passes.base import PassContext
+from modelopt_cli.passes.quantize.quantize import Quantize
 from modelopt_cli.pipeline.preflight import working_memory
 from modelopt_cli.recipe.load import load_recipe
+from modelopt_cli.targets.target import resolve_target
 from modelopt_cli.testing import ArrayDataset, model_from_text
 
 TEXT = """g (float[N, 64] x) => (float[N, 64] y) { a = MatMul(x, w) r = Relu(a) y = MatMul(r, w) }"""
@@ -42,12 +49,26 @@ def test_the_parts_fit_the_whole() -> None:
         assert max(memory.tensors_mb, memory.moments_mb + memory.inputs_mb, 2 * memory.patches_mb) <= memory.mb
 
 
-def test_too_little_is_refused() -> None:
-    assert working_memory(CompressOptions()) == WorkingMemory()
-    assert working_memory(CompressOptions(max_memory=64 * 2**20)) == WorkingMemory(64)
-    with pytest.raises(UsageError, match=r"1.00 MB holds hardly one tensor") as refused:
-        working_memory(CompressOptions(max_memory=10**6))
-    assert (refused.value.where, refused.value.hint) == ("--max-memory", "16MB or more")
+def test_what_the_process_takes_is_within_the_bound() -> None:
+    assert working_memory(None, 10**9) == WorkingMemory()
+    assert working_memory(10**9, 10**9 - 200 * 2**20) == WorkingMemory(100)
+    with pytest.raises(UsageError, match="it takes 100 MB with its sessions") as refused:
+        working_memory(100 * 10**6 + 2**20, 100 * 10**6)
+    assert (refused.value.where, refused.value.hint) == ("--max-memory", "134MB or more")
+
+
+@pytest.mark.parametrize(("name", "least"), [("digits_resnet", 0.2), ("digits_vit", 1.0)])
+def test_the_result_does_not_depend_on_it(samples: Path, name: str, least: float) -> None:
+    folder = samples / name
+    source, data = load_model(folder / "model.onnx").model, open_dataset(folder / "calib.npz")
+    found = set()
+    for mb in (least, 256):
+        context = PassContext(
+            target=resolve_target("cpu", "avx512_vnni"), calibration=bind(data, source), memory=WorkingMemory(mb)
+        )
+        result = Quantize(samples=8, budget=0, min_sqnr=0).apply(source.clone(), context)
+        found.add(model_bytes(result.model))
+    assert len(found) == 1
 
 
 def test_an_option_goes_to_the_steps_that_have_it() -> None:

@@ -59,7 +59,7 @@ def test_a_large_model_needs_room_for_its_copies(source: SourceModel, monkeypatc
 
 def test_only_what_one_should_know_is_said() -> None:
     assert expectation(Estimate(5.0, 10**8, 10**9, 10**7)) == ""
-    assert expectation(Estimate(125.0, 10**8, None, 10**7)) == "this takes about 2 min 05 s"
+    assert expectation(Estimate(125.0, 10**8, None, 10**7)) == "this takes about 2 min 05 s and 100 MB of memory"
     assert expectation(Estimate(5.0, 10**9, 10**8, 10**7)) == "it may take 1.00 GB of memory, and 100 MB are left"
 
 

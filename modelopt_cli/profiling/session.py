@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Model: TypeAlias = "Path | bytes | ir.Model"
 Optimize = Literal["all", "extended", "basic", "off"]
 
+REGISTERED = 2  # numpy.dtype.isbuiltin of types that another package registered
+
 _LEVELS: Mapping[Optimize, str] = {
     "all": "ORT_ENABLE_ALL",
     "extended": "ORT_ENABLE_EXTENDED",
@@ -175,6 +177,10 @@ def run(session: Session, feeds: Mapping[str, np.ndarray], outputs: Sequence[str
     try:
         return session.run(outputs, fitted(session, feeds))
     except runtime_errors() as error:
+        # of ml_dtypes, which numpy knows as registered by others: bfloat16, float8, int4
+        unfed = [f"'{name}' ({array.dtype})" for name, array in feeds.items() if array.dtype.isbuiltin == REGISTERED]
+        if unfed:
+            raise ModelError(f"onnxruntime's Python cannot be given inputs of this type: {', '.join(unfed)}") from error
         raise ModelError(f"fails when it runs: {one_line(error)}") from error
 
 

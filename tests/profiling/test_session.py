@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -130,3 +131,9 @@ def test_placement_is_the_share_of_nodes(model: ir.Model) -> None:
 def test_a_model_without_nodes_is_placed() -> None:
     text = "g () => (float[1] y) { y = Constant<value = float[1] {1}>() }"
     assert placement(open_session(model_from_text(text))) == {"CPUExecutionProvider": 1.0}
+
+
+def test_a_type_that_python_cannot_hand_over_is_named() -> None:
+    session = open_session(single_node("Identity", kind=TensorProto.BFLOAT16))
+    with pytest.raises(ModelError, match=r"cannot be given inputs of this type: 'x' \(bfloat16\)"):
+        run(session, {"x": np.ones(1, ml_dtypes.bfloat16)})

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+BINS = 1000  # of the time that is to be saved
+
 Cost = Callable[[Sequence[int]], float]
 
 
@@ -76,3 +80,37 @@ def _give_back(choices: Sequence[Choice], levels: list[int], least: Sequence[int
 
 def _counts(choices: Sequence[Choice], levels: Sequence[int], group: int = -1, level: int = 0) -> list[int]:
     return [c.keeps[level if index == group else levels[index]] for index, c in enumerate(choices)]
+
+
+def distribute_separable(
+    choices: Sequence[Choice], times: Sequence[Sequence[float]], limit: float
+) -> tuple[list[int], bool]:
+    """The levels of least error whose times add up to a limit: a knapsack with one choice per group, solved exactly.
+
+    Dynamic programming over what has been saved so far (Kellerer, Pferschy, Pisinger, "Knapsack Problems", 2004,
+    chapter 11), in `BINS` steps; a saving is rounded down, so a limit that is met in steps is met.
+
+    Args:
+        choices: One for each group.
+        times: Run time of the whole model with the group alone at each level, as a share of the source's.
+        limit: What may stay of it, 0 to 1.
+
+    Returns:
+        Levels, and whether the limit was met; where it cannot be, the levels that save the most.
+    """
+    step = max(1 - limit, 1e-9) / BINS
+    needs = np.arange(BINS + 1)  # least[need]: the least error that saves at least so much, with the groups so far
+    least = np.where(needs == 0, 0.0, np.inf)
+    taken: list[tuple[np.ndarray, list[int]]] = []
+    for choice, shares in zip(choices, times, strict=True):
+        saved = [int(max(1 - share, 0.0) / step + 1e-9) for share in shares]
+        each = np.stack([least[np.maximum(needs - save, 0)] for save in saved]) + np.asarray(choice.errors)[:, None]
+        taken.append((each.argmin(axis=0), saved))
+        least = each.min(axis=0)
+    if not np.isfinite(least[BINS]):
+        return [int(np.argmin(shares)) for shares in times], False
+    levels, need = [], BINS
+    for level_of, saved in reversed(taken):
+        levels.append(int(level_of[need]))
+        need = max(need - saved[levels[-1]], 0)
+    return levels[::-1], True

@@ -1,25 +1,16 @@
-"""Which channels leave: the distribution of a budget over groups, by arithmetic or by the clock."""
+"""Which channels leave: a plan, and the one of least error for a budget that arithmetic tells."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
-import onnx_ir as ir
-
-from modelopt_cli.data.dataset import Sample
-from modelopt_cli.passes.prune.structured.analysis import Dependencies, find_dependencies
-from modelopt_cli.passes.prune.structured.blocks import Block, remove_blocks
+from modelopt_cli.passes.prune.structured.analysis import Dependencies
+from modelopt_cli.passes.prune.structured.blocks import Block
 from modelopt_cli.passes.prune.structured.budget import Choice, distribute
 from modelopt_cli.passes.prune.structured.cost import Costs
-from modelopt_cli.passes.prune.structured.removal import kept_without, remove_channels
 from modelopt_cli.passes.prune.structured.survey import Surveyed, SurveyedBlock
-from modelopt_cli.profiling.timing import compare_latency
-
-TRIALS = 6
-TRIAL_S = 1.5
-CLOSE = 0.02
 
 
 @dataclass(frozen=True)
@@ -46,6 +37,8 @@ class Plan:
         levels: Of each group, and of each block, that it comes from.
         estimate: The error that these add up to.
         surveyed: What each group was looked at for.
+        times: Measured run time with one group alone at each of its levels, as a share of the source's, by name; empty
+            where the budget is not one of latency.
     """
 
     gone: tuple[int, ...]
@@ -59,45 +52,12 @@ class Plan:
     levels: tuple[int, ...] = ()
     estimate: float = 0.0
     surveyed: tuple[Surveyed, ...] = field(default=(), repr=False, compare=False)
+    times: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def empty(self) -> bool:
         """Whether nothing leaves."""
         return not self.gone and not self.blocks
-
-
-def plan_for(
-    model: ir.Model,
-    found: Dependencies,
-    costs: Costs,
-    surveyed: Sequence[Surveyed],
-    blocks: Sequence[SurveyedBlock],
-    budget: Budget,
-    sample: Sample,
-) -> Plan:
-    """The least error within the budget.
-
-    A budget of latency is met by the clock: the share of multiply-accumulates is halved in until the measured time of
-    the smaller model, whose weights do not matter to it, is what was asked for.
-    """
-    if budget.kind != "latency":
-        return plan_by_arithmetic(found, costs, surveyed, blocks, budget)
-    low, high, best = 0.0, 1.0, None
-    for _ in range(TRIALS):
-        middle = (low + high) / 2 if best is not None or low > 0 else budget.share
-        plan = plan_by_arithmetic(found, costs, surveyed, blocks, Budget("macs", middle))
-        ratio = _measure(model, plan, sample)
-        if ratio <= budget.share:
-            best = _with_reached(plan, ratio, met=True)
-            low = middle
-        else:
-            high = middle
-            last = _with_reached(plan, ratio, met=False)
-            if not plan.met:
-                return best or last
-        if high - low < CLOSE:
-            break
-    return best or last
 
 
 def plan_by_arithmetic(
@@ -121,22 +81,41 @@ def plan_by_arithmetic(
         at_least: Levels that some groups go down to in any case, by position.
         at_most: Levels that some groups do not go below.
     """
-    by_group = {each.candidate.group.labels: each for each in surveyed}
-    choices = [
-        by_group[group.labels].choice if group.labels in by_group else Choice((group.size,), (0.0,))
-        for group in found.groups
-    ]
-    given = {group.name: choice for group, choice in zip(found.groups, choices, strict=False) if len(choice.keeps) > 1}
-    choices += [Choice((1, 0), (0.0, each.error)) for each in blocks]
-    choices += [Choice((1,), (0.0,))] * (len(costs.whole) - len(choices))  # blocks that are not in question
-    floor = [(at_least or {}).get(index, 0) for index in range(len(choices))]
     choices = [
         Choice(choice.keeps[: last + 1], choice.errors[: last + 1])
-        for index, choice in enumerate(choices)
+        for index, choice in enumerate(choices_of(found, costs, surveyed, blocks))
         for last in [(at_most or {}).get(index, len(choice.keeps))]
     ]
+    floor = [(at_least or {}).get(index, 0) for index in range(len(choices))]
     count = costs.parameters if budget.kind == "parameters" else costs.macs
     levels, met = distribute(choices, count, budget.share * count(costs.whole), floor)
+    return plan_of_levels(found, costs, surveyed, blocks, levels, budget.kind, met=met)
+
+
+def choices_of(
+    found: Dependencies, costs: Costs, surveyed: Sequence[Surveyed], blocks: Sequence[SurveyedBlock]
+) -> list[Choice]:
+    """What every group may give, in order, and then every block; those that are not in question may give nothing."""
+    by_group = {each.candidate.group.labels: each.choice for each in surveyed}
+    choices = [by_group.get(group.labels, Choice((group.size,), (0.0,))) for group in found.groups]
+    choices += [Choice((1, 0), (0.0, each.error)) for each in blocks]
+    return choices + [Choice((1,), (0.0,))] * (len(costs.whole) - len(choices))
+
+
+def plan_of_levels(
+    found: Dependencies,
+    costs: Costs,
+    surveyed: Sequence[Surveyed],
+    blocks: Sequence[SurveyedBlock],
+    levels: Sequence[int],
+    kind: Literal["macs", "parameters", "latency"],
+    *,
+    met: bool,
+) -> Plan:
+    """The plan that takes these levels of `choices_of`."""
+    choices = choices_of(found, costs, surveyed, blocks)
+    by_group = {each.candidate.group.labels: each for each in surveyed}
+    given = {group.name: choice for group, choice in zip(found.groups, choices, strict=False) if len(choice.keeps) > 1}
     left = tuple(each.block for each, level in zip(blocks, levels[len(found.groups) :], strict=False) if level)
     gone, groups = [], {block.name: [1, 0] for block in left}
     for group, choice, level in zip(found.groups, choices, levels, strict=False):
@@ -145,21 +124,7 @@ def plan_by_arithmetic(
             groups[group.name] = [group.size, choice.keeps[level]]
     counts = [choice.keeps[level] for choice, level in zip(choices, levels, strict=True)]
     macs, parameters = (cost(counts) / max(cost(costs.whole), 1) for cost in (costs.macs, costs.parameters))
-    reached = parameters if budget.kind == "parameters" else macs
+    reached = parameters if kind == "parameters" else macs
     estimate = sum(choice.errors[level] for choice, level in zip(choices, levels, strict=True))
     shares = round(macs, 4), round(parameters, 4)
     return Plan(tuple(gone), left, groups, *shares, reached, met, given, tuple(levels), estimate, tuple(surveyed))
-
-
-def _measure(model: ir.Model, plan: Plan, sample: Sample) -> float:
-    if plan.empty:
-        return 1.0
-    smaller = model.clone()
-    found = find_dependencies(smaller)  # the same graph: the same numbers
-    remove_channels(smaller, found, kept_without(found, plan.gone))
-    remove_blocks(smaller, plan.blocks)
-    return compare_latency(model, smaller, dict(sample), budget_s=TRIAL_S).ratio
-
-
-def _with_reached(plan: Plan, reached: float, *, met: bool) -> Plan:
-    return replace(plan, reached=reached, met=met)

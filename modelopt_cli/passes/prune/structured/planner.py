@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -10,8 +11,9 @@ from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.passes.prune.structured.analysis import Dependencies
 from modelopt_cli.passes.prune.structured.blocks import Block
 from modelopt_cli.passes.prune.structured.candidates import finer
+from modelopt_cli.passes.prune.structured.clocked import plan_by_clock
 from modelopt_cli.passes.prune.structured.cost import Costs
-from modelopt_cli.passes.prune.structured.plan import Budget, Plan, plan_by_arithmetic, plan_for
+from modelopt_cli.passes.prune.structured.plan import Budget, Plan, plan_by_arithmetic
 from modelopt_cli.passes.prune.structured.survey import (
     Candidate,
     Saliency,
@@ -20,10 +22,12 @@ from modelopt_cli.passes.prune.structured.survey import (
     survey,
     survey_blocks,
 )
+from modelopt_cli.passes.prune.structured.timetable import ROW_S, TABLE_S, Timer, Times, clock, measure_table
 from modelopt_cli.progress import Progress
 
 MOST_TRIALS = 16
 WORK_OF_TRIALS = 4e10  # multiply-accumulates of the calibration samples, in all of them: half a minute, about
+CLOCKED_S = 1.5  # for each plan of a budget of latency
 FINER = (2, 4)  # parts of the kernels' multiples: they count, but run no faster than the next multiple
 
 
@@ -39,6 +43,7 @@ class Planner:
         progress: Where to say how far it is.
         blocks: Branches that may leave as a whole.
         multiple: Of channels that kernels like, where finer counts may be used when those do not do; else None.
+        timer: What a budget of latency is measured with; by default the clock of this machine.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Planner:
         progress: Progress,
         blocks: Sequence[Block],
         multiple: int | None,
+        timer: Timer | None = None,
     ) -> None:
         self._model, self._found, self._candidates, self._data = model, found, candidates, data
         self._saliency, self._progress, self._multiple = saliency, progress, multiple
@@ -58,6 +64,8 @@ class Planner:
         self._costs = Costs(model, found, self._sample, blocks)
         self._blocks = survey_blocks(model, blocks, data, progress)
         self._known: dict[int, list[Surveyed]] = {}
+        self._timer = timer
+        self._times: Times | None = None
 
     def alternatives(self, budget: Budget) -> list[Plan]:
         """Plans of least error within a budget, with branches that leave and without; those that meet it, if any do."""
@@ -68,13 +76,27 @@ class Planner:
         return met or plans[:1]
 
     def _plan(self, budget: Budget, blocks: Sequence[SurveyedBlock]) -> Plan:
-        """In counts that kernels like where that is possible."""
-        plan = plan_for(self._model, self._found, self._costs, self._surveyed(1), blocks, budget, self._sample)
+        """In counts that kernels like where that is possible; a budget of latency has no use for others."""
+        if budget.kind == "latency":
+            return self._plan_by_clock(budget, blocks)
+        plan = plan_by_arithmetic(self._found, self._costs, self._surveyed(1), blocks, budget)
         for parts in FINER:
-            if plan.met or self._multiple is None or budget.kind == "latency":
+            if plan.met or self._multiple is None:
                 break
-            plan = plan_for(self._model, self._found, self._costs, self._surveyed(parts), blocks, budget, self._sample)
+            plan = plan_by_arithmetic(self._found, self._costs, self._surveyed(parts), blocks, budget)
         return plan
+
+    def _plan_by_clock(self, budget: Budget, blocks: Sequence[SurveyedBlock]) -> Plan:
+        found, surveyed = self._found, self._surveyed(1)
+        if self._times is None:
+            rows = max(len(surveyed) + len(self._blocks), 1)
+            timer = self._timer or clock(self._sample, min(TABLE_S / rows, ROW_S))
+            self._times = measure_table(self._model, found, surveyed, self._blocks, timer, self._progress)
+        timer = self._timer or clock(self._sample, CLOCKED_S)
+        plan = plan_by_clock(self._model, found, self._costs, surveyed, blocks, budget.share, self._times, timer)
+        names = [*(group.name for group in found.groups), *(each.block.name for each in self._blocks)]
+        named = {name: row for name, row in zip(names, self._times, strict=True) if len(row) > 1}
+        return replace(plan, times=named)
 
     def neighbours(self, plan: Plan, budget: Budget) -> list[Plan]:
         """Plans for the same budget with one group a level lower, or a level higher, the least sum of errors first."""

@@ -224,8 +224,21 @@ def _details(name: str, plan: Plan, budget: Budget) -> dict[str, Any]:
     ]
     if rows:
         details["sensitivity"] = {"level": "parts that stay", "rows": rows}
+    if plan.times:
+        details["latency_table"] = {
+            "unit": "run time with this group alone so small, as a share of the source's",
+            "rows": [
+                {
+                    "name": group,
+                    "levels": list(plan.choices[group].keeps) if group in plan.choices else [1, 0],
+                    "shares": list(shares),
+                }
+                for group, shares in plan.times.items()
+            ],
+        }
     if not plan.met:
         reached = f"{plan.reached:.2f} of the {budget.kind}, not {budget.share:g}"
-        message = f"{name} reached {reached}: nothing more can leave"
+        why = "no plan that was timed is faster" if budget.kind == "latency" else "nothing more can leave"
+        message = f"{name} reached {reached}: {why}"
         details["notices"] = [{"code": "budget-missed", "message": message, "advice": "set a looser budget"}]
     return details

@@ -8,6 +8,7 @@ for the row with int8 a share of int8 alone. Drop in points of top-1 (held-out l
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from modelopt_cli.profiling.feeds import feeds_for
 from modelopt_cli.profiling.timing import compare_latency
 
 SECONDS = 6.0
+ONLY = tuple(filter(None, os.environ.get("MODELOPT_BENCH_MODELS", "").split(",")))  # names; none: all
 HEAD = ("model", "budget", "MACs:", "parameters:", "latency:", "95 %:", "top-1:", "drop:", "overlap:", "SQNR dB:", "s:")
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("digits_resnet", "30 % fewer MACs", {"macs": 0.7}),
@@ -36,9 +38,9 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 
 def run() -> str:
-    known = {subject.name: subject for subject in subjects()}
+    known = {subject.name: subject for subject in subjects() if not ONLY or subject.name in ONLY}
     rows = [_row(known[name], label, options) for name, label, options in CASES if name in known]
-    return table(HEAD, [*rows, _int8(known["digits_resnet"])])
+    return table(HEAD, [*rows, *(_int8(known[name]) for name in ("digits_resnet",) if name in known)])
 
 
 def _row(subject: Subject, label: str, options: dict[str, Any]) -> tuple[object, ...]:

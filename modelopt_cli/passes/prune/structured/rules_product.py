@@ -29,6 +29,7 @@ def conv(flow: Flow, node: ir.Node) -> Outputs:
     else:
         _same_in_each(flow, data[1], weight[1], groups)
         _same_in_each(flow, weight[0], flow.channels.fresh((weight[0].size or 0) // groups), groups)
+        flow.products.append(Product(node, 1, weight[1], rows))
     if flow.has(node, 2):
         flow.channels.join(rows, flow.axes(node, 2)[0])
     return [_image(flow, node, data, rows)]

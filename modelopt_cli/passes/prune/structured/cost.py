@@ -71,7 +71,7 @@ class Costs:
         self._weights = [
             (tuple(self._length(axis) for axis in axes), self._around(use.node for use in value.uses()))
             for (value, _), axes in found.flow.weights.items()
-            if (array := constant(value)) is not None and array.dtype.kind == "f"
+            if (array := constant(value)) is not None and (array.dtype.kind == "f" or _is_quantized_weight(value))
         ]
 
     def macs(self, counts: Sequence[int]) -> int:
@@ -85,7 +85,7 @@ class Costs:
         return total
 
     def parameters(self, counts: Sequence[int]) -> int:
-        """Elements of the float weights that operators with channels read."""
+        """Elements of the weights that operators with channels read, float or behind DequantizeLinear."""
         return sum(
             math.prod(_at(lengths, counts)) for lengths, blocks in self._weights if all(counts[each] for each in blocks)
         )
@@ -127,6 +127,10 @@ class Costs:
             (int(label), int(count) // self._sizes[label]) for label, count in zip(labels, positions, strict=True)
         )
         return _Length(int((group < 0).sum()), parts)
+
+
+def _is_quantized_weight(value: ir.Value) -> bool:
+    return any(use.node.op_type == "DequantizeLinear" and use.idx == 0 for use in value.uses())
 
 
 def _at(lengths: _Lengths, counts: Sequence[int]) -> Shape:

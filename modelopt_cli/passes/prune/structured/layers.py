@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from modelopt_cli.graph.edit import constant
+from modelopt_cli.graph.edit import add_weight, constant
 from modelopt_cli.passes.prune.linear import LinearLayer, linear_layer
 from modelopt_cli.passes.prune.structured.channels import Axis
 from modelopt_cli.passes.prune.structured.flow import Product
+from modelopt_cli.passes.prune.structured.quantized import stored_weight
 from modelopt_cli.passes.prune.structured.rules_product import GATES
 from modelopt_cli.passes.prune.weights import Weight
 
@@ -20,7 +21,8 @@ class PlainLayer:
     """A weighted sum that is not fitted again: what leaves it is missed, and chosen by its weights alone.
 
     Attributes:
-        node: GRU, ConvTranspose, a Conv of several groups, or a layer whose weight others read too.
+        node: GRU, ConvTranspose, a Conv of several groups, a layer whose weight others read too or is stored as
+            integers behind DequantizeLinear.
         index: Input that is the weight.
         place: Axis of the weight that is summed over.
     """
@@ -34,20 +36,25 @@ class PlainLayer:
 
     def matrix(self) -> np.ndarray:
         """The weight as [1, rows, columns]."""
-        moved = np.moveaxis(self._weight.array(), self.place, -1)
+        moved = np.moveaxis(self._array(), self.place, -1)
         return moved.reshape(1, -1, moved.shape[-1]).astype(np.float32)
 
     def replace(self, matrix: np.ndarray) -> None:
-        """Put a matrix like that in its place."""
-        old = self._weight.array()
+        """Put a matrix like that in its place; a quantized weight becomes a float one, for this node alone."""
+        old, value, graph = self._array(), self.node.inputs[self.index], self.node.graph
         moved = matrix.reshape(np.moveaxis(old, self.place, -1).shape)
-        self._weight.replace(np.moveaxis(moved, -1, self.place).astype(old.dtype))
-
-    @property
-    def _weight(self) -> Weight:
-        value = self.node.inputs[self.index]
+        array = np.moveaxis(moved, -1, self.place).astype(old.dtype)
         assert value is not None
-        return Weight(value, (self.node,))
+        if constant(value) is not None:
+            Weight(value, (self.node,)).replace(array)
+            return
+        assert isinstance(graph, ir.Graph)
+        self.node.replace_input_with(self.index, add_weight(graph, "weight", array))
+
+    def _array(self) -> np.ndarray:
+        array = stored_weight(self.node.inputs[self.index])
+        assert array is not None
+        return array
 
 
 @dataclass(frozen=True)

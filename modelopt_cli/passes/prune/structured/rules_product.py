@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from modelopt_cli.passes.prune.structured.channels import Axis
 from modelopt_cli.passes.prune.structured.flow import Flow, Product, Refuse
+from modelopt_cli.passes.prune.structured.quantized import stored_weight
 
 Outputs = list[list[Axis] | None]
 
@@ -16,6 +17,7 @@ _KERNEL = "it is a tap of a kernel"
 
 def conv(flow: Flow, node: ir.Node) -> Outputs:
     """X [N, C, ...], W [M, C / groups, taps...], B [M]."""
+    _stored(node, 1)
     data, weight = flow.axes(node, 0), flow.axes(node, 1)
     groups = node.attributes.get_int("group", 1)
     flow.hold(weight[2:], _KERNEL)
@@ -37,6 +39,7 @@ def conv(flow: Flow, node: ir.Node) -> Outputs:
 
 def conv_transpose(flow: Flow, node: ir.Node) -> Outputs:
     """X [N, C, ...], W [C, M / groups, taps...], B [M]."""
+    _stored(node, 1)
     data, weight = flow.axes(node, 0), flow.axes(node, 1)
     groups = node.attributes.get_int("group", 1)
     flow.hold(weight[2:], _KERNEL)
@@ -62,7 +65,7 @@ def matmul(flow: Flow, node: ir.Node) -> Outputs:
     flow.channels.join(inner, other)
     left, right = a[-2:-1], b[-1:] if len(b) > 1 else []
     for index, columns, rows in ((1, other, right), (0, inner, left)):
-        if flow.array(node, index) is not None and len((a, b)[index]) == 2 and rows:
+        if stored_weight(node.inputs[index]) is not None and len((a, b)[index]) == 2 and rows:
             flow.products.append(Product(node, index, columns, rows[0]))
     return [[*flow.broadcast([a[:-2], b[:-2]]), *left, *right]]
 
@@ -73,7 +76,7 @@ def gemm(flow: Flow, node: ir.Node) -> Outputs:
     left, inner = (a[1], a[0]) if node.attributes.get_int("transA", 0) else (a[0], a[1])
     right, other = (b[0], b[1]) if node.attributes.get_int("transB", 0) else (b[1], b[0])
     flow.channels.join(inner, other)
-    if flow.array(node, 1) is not None:
+    if stored_weight(node.inputs[1]) is not None:
         flow.products.append(Product(node, 1, other, right))
     out = [left, right]
     return [flow.broadcast([out, flow.axes(node, 2)]) if flow.has(node, 2) else out]
@@ -96,6 +99,8 @@ def recurrent(flow: Flow, node: ir.Node) -> Outputs:
     """W [directions, gates * H, I], R [.., gates * H, H], B [.., 2 * gates * H]; H units go in both directions."""
     if node.attributes.get_int("layout", 0):
         raise Refuse("a recurrent operator of layout 1")
+    _stored(node, 1)
+    _stored(node, 2)
     gates, data, weight, back = GATES[node.op_type], flow.axes(node, 0), flow.axes(node, 1), flow.axes(node, 2)
     flow.channels.join(data[2], weight[2])
     flow.hold([weight[0], back[0]], "it is a direction")
@@ -118,6 +123,12 @@ def recurrent(flow: Flow, node: ir.Node) -> Outputs:
     states = [Axis(weight[0].size), Axis(None), units]
     outputs: Outputs = [[Axis(None), *states], states, states]
     return outputs[: len(node.outputs)]
+
+
+def _stored(node: ir.Node, index: int) -> None:
+    """Refuse weights that the graph computes: what leaves them cannot be known."""
+    if index < len(node.inputs) and node.inputs[index] is not None and stored_weight(node.inputs[index]) is None:
+        raise Refuse("its weight is computed by the graph")
 
 
 def _whole_groups(flow: Flow, node: ir.Node, data: Axis, rows: Axis, groups: int) -> Axis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import onnx_ir as ir
@@ -11,9 +12,11 @@ from modelopt_cli.errors import UsageError
 from modelopt_cli.graph.edit import drop_unread_weights
 from modelopt_cli.graph.opset import raise_opset
 from modelopt_cli.passes.base import PassContext, PassResult
+from modelopt_cli.passes.quantize.calibrated import is_this_machine
 from modelopt_cli.passes.quantize.dynamic_matmul import DynamicOptions
 from modelopt_cli.passes.quantize.lowbit.choice import LowBitPass
-from modelopt_cli.passes.quantize.lowbit.forms import DQ_OPSET, FLOAT32, INT8, Form, form_block, single_rows, takes
+from modelopt_cli.passes.quantize.lowbit.form_times import TABLE, FormChoice, choose_forms, kind_of
+from modelopt_cli.passes.quantize.lowbit.forms import DQ_OPSET, FLOAT32, INT8, Form, form_block, rows_of, takes
 from modelopt_cli.passes.quantize.lowbit.rounding import Grid
 from modelopt_cli.passes.quantize.lowbit.slots import Slot
 from modelopt_cli.passes.quantize.lowbit.store import may_run_as_integers, result_of, store_float, store_integer
@@ -25,7 +28,7 @@ FORMS: dict[str, Form] = {
     "tensorrt": "dequantize-linear",
     "openvino": "dequantize-linear",
 }
-ROW_BITS = 4  # MatMulNBits reads half of the bytes that an int8 kernel reads, which decides when there is one row
+CPU_BITS = 4  # MatMulNBits reads half of the bytes that an int8 kernel reads, which decides when there is one row
 BLOCKS = {2: 16, 3: 16, 4: 16, 5: 32, 6: 64}  # inputs that share a step, by bits: 8 bits for the steps of each block
 TABLE_BLOCKS = BLOCKS | {4: 32}  # rows of tables are alike all over, and nobody multiplies them
 
@@ -54,9 +57,35 @@ class QuantizeWeights(LowBitPass):
         Literal["auto", "decoded", "dequantize-linear", "matmul-nbits"],
         Field(
             description="How 4 and 8-bit products are written. auto: decoded on CPUs, but MatMulNBits for 4-bit "
-            "products of single rows (decoders); matmul-nbits on CUDA; dequantize-linear for TensorRT and OpenVINO."
+            "products of single rows (decoders), unless the other is timed as faster; matmul-nbits on CUDA; "
+            "dequantize-linear for TensorRT and OpenVINO."
         ),
     ] = "auto"
+
+    budget: Annotated[
+        float, Field(ge=0, description="Seconds to time the forms of 4-bit products; 0 takes the table's.")
+    ] = 2.0
+
+    plan: Annotated[
+        dict[str, Literal["decoded", "matmul-nbits"]] | None,
+        Field(description="A plan from a report: the form of products of one row, and of more. Nothing is timed."),
+    ] = None
+
+    def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
+        """Edit ``model``; see the class.
+
+        Raises:
+            UsageError: As `LowBitPass.apply`; a plan with other than products of one row and of more.
+        """
+        if self.plan is not None and not TABLE.keys() >= self.plan.keys():
+            raise UsageError(f"a plan has forms for {' and '.join(TABLE)}", where=self.name)
+        found = FormChoice(dict(self.plan or {}), []) if self.plan is not None else self._choose_forms(model, ctx)
+        planned = self.model_copy(update={"plan": found.plan})
+        result = super(QuantizeWeights, planned).apply(model, ctx)
+        if not found.plan:
+            return result
+        decided = {"plan": found.plan, "decisions": found.log} if found.log else {"plan": found.plan}
+        return replace(result, details=result.details | decided)
 
     def prepare(self, model: ir.Model, ctx: PassContext) -> None:
         """Raise the opset where the form needs it.
@@ -73,9 +102,9 @@ class QuantizeWeights(LowBitPass):
         wanted, slots = self._form_for(ctx.target), list(bits)
         forms = {slot: wanted for slot in slots if takes(wanted, slot, bits[slot])} if wanted != "decoded" else {}
         if self.form == "auto" and ctx.target.provider == "cpu":
-            forms = {slot: form for slot, form in forms.items() if bits[slot] == ROW_BITS}
-            rows = single_rows(model, list(forms), ctx)
-            forms = {slot: form for slot, form in forms.items() if slot in rows}
+            chosen = TABLE | (self.plan or {})
+            rows = rows_of(model, [slot for slot in forms if bits[slot] == CPU_BITS], ctx)
+            forms = {slot: forms[slot] for slot, count in rows.items() if chosen[kind_of(count)] != "decoded"}
         runs_int8 = self._runs_int8(ctx.target)
         integer = {slot for slot in slots if runs_int8 and slot not in forms and may_run_as_integers(slot)}
         floats = {slot: self.grid_of(slot, bits[slot], forms.get(slot)) for slot in slots if slot not in integer}
@@ -97,6 +126,22 @@ class QuantizeWeights(LowBitPass):
     def has_zeros(self, bits: int) -> bool:
         """Whether each block says where its zero is."""
         return not self.symmetric
+
+    def _choose_forms(self, model: ir.Model, ctx: PassContext) -> FormChoice:
+        """The forms of 4-bit products by the clock, where this machine is the target."""
+        four = self.bits in (CPU_BITS, "auto") or self.mixed
+        if self.form != "auto" or ctx.target.provider != "cpu" or self._form_for(ctx.target) == "decoded" or not four:
+            return FormChoice({}, [])
+        self.prepare(model, ctx)
+        slots = [slot for slot in self.slots(model) if takes("matmul-nbits", slot, CPU_BITS)]
+        bare = replace(ctx, calibration=None, sample=None)
+
+        def write(product: ir.Model, form: Form) -> None:
+            draft = QuantizeWeights(bits=CPU_BITS, form=form, compute=self.compute, symmetric=self.symmetric)
+            draft.model_copy(update={"block": self.block}).apply(product, bare)
+
+        budget_s = self.budget if is_this_machine(ctx.target) else 0.0
+        return choose_forms(rows_of(model, slots, ctx), write, budget_s)
 
     def _runs_int8(self, target: Target) -> bool:
         return self.compute == "int8" or (self.compute == "auto" and target.provider == "cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from modelopt_cli.errors import UsageError
 from modelopt_cli.graph.io import model_bytes
+from modelopt_cli.passes.quantize.lowbit import form_times, quantize_weights
 from modelopt_cli.passes.quantize.lowbit.quantize_weights import QuantizeWeights
 from modelopt_cli.targets.target import Target
 from modelopt_cli.testing import ArrayDataset, model_from_text, op_types, run_model, run_pass
@@ -110,3 +112,83 @@ def test_a_scaled_product_is_decoded() -> None:
     result = run_pass(QuantizeWeights(bits=4, form="matmul-nbits", compute="float"), model).model
     assert "MatMulNBits" not in op_types(result)
     assert noise(model, result) < 6 * 4.0**-4
+
+
+def large(rows: int) -> tuple[ir.Model, ArrayDataset]:
+    """A product with enough weights to be timed, and data of so many rows."""
+    text = "m (float[N,S,512] x) => (float[N,S,256] y) { y = MatMul (x, w) }"
+    data = np.asarray(np.random.default_rng(2).standard_normal((8, rows, 512)), np.float32)
+    return model_from_text(text, w=normal(512, 256)), ArrayDataset({"x": data})
+
+
+def timer(monkeypatch: pytest.MonkeyPatch, low: float, high: float) -> list[list[str]]:
+    """What `compare_latency` will say; the operators of what it was given are appended to the list."""
+    seen: list[list[str]] = []
+
+    def compare(usual: ir.Model, other: ir.Model, feeds: Any, *, budget_s: float) -> Any:
+        assert run_model(usual, feeds)["y"].shape == run_model(other, feeds)["y"].shape == (len(feeds["x"]), 256)
+        for each in (usual, other):
+            arrays = [
+                value.const_value.numpy().tobytes() for value in each.graph.initializers.values() if value.const_value
+            ]
+            large = [content for content in arrays if len(content) > 512 * 256 // 4]
+            assert len(set(large)) == len(large) == len(each.graph.outputs)
+        seen.extend([op_types(usual), op_types(other)])
+        return SimpleNamespace(ratio=(low + high) / 2, ratio_low=low, ratio_high=high)
+
+    monkeypatch.setattr(form_times, "compare_latency", compare)
+    monkeypatch.setattr(quantize_weights, "is_this_machine", lambda target: True)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("rows", "low", "high", "op"),
+    [
+        (1, 0.5, 0.6, "MatMulIntegerToFloat"),
+        (1, 0.5, 1.1, "MatMulNBits"),
+        (5, 0.5, 0.6, "MatMulNBits"),
+        (5, 0.5, 1.1, "MatMulIntegerToFloat"),
+    ],
+)
+def test_a_clear_measurement_changes_the_form(
+    monkeypatch: pytest.MonkeyPatch, rows: int, low: float, high: float, op: str
+) -> None:
+    seen = timer(monkeypatch, low, high)
+    model, data = large(rows)
+    result = run_pass(QuantizeWeights(bits=4), model, calibration=data)
+    assert op in op_types(result.model)
+    assert ["MatMulNBits" in ops for ops in seen] == [rows == 1, rows != 1]
+    assert len(result.details["decisions"]) == 1
+
+
+def test_a_plan_gives_the_same_bytes_and_times_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    timer(monkeypatch, 0.5, 0.6)
+    model, data = large(5)
+    first = run_pass(QuantizeWeights(bits=4), model, calibration=data)
+    assert first.details["plan"] == {"more-rows": "matmul-nbits"}
+    seen = timer(monkeypatch, 2.0, 2.1)
+    again = run_pass(QuantizeWeights(bits=4, plan=first.details["plan"]), model, calibration=data)
+    assert not seen
+    assert again.details["plan"] == first.details["plan"]
+    assert model_bytes(again.model) == model_bytes(first.model)
+
+
+def test_as_many_products_are_timed_as_the_model_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = timer(monkeypatch, 0.5, 0.6)
+    text = "m (float[N,S,512] x) => (float[N,S,256] y, float[N,S,256] z) { y = MatMul (x, w)\n z = MatMul (x, v) }"
+    _, data = large(1)
+    run_pass(QuantizeWeights(bits=4), model_from_text(text, w=normal(512, 256), v=normal(512, 256)), calibration=data)
+    assert [ops.count("MatMulNBits") for ops in seen] == [2, 0]
+
+
+def test_without_a_budget_the_table_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = timer(monkeypatch, 0.5, 0.6)
+    model, data = large(5)
+    result = run_pass(QuantizeWeights(bits=4, budget=0), model, calibration=data)
+    assert not seen
+    assert result.details["plan"] == {"more-rows": "decoded"}
+
+
+def test_a_plan_of_something_else_is_refused() -> None:
+    with pytest.raises(UsageError, match="one-row and more-rows"):
+        run_pass(QuantizeWeights(plan={"ops": "decoded"}), matmul())

@@ -107,7 +107,8 @@ def _repeated(model: ir.Model, count: int) -> ir.Model:
         many.graph.node.extend(part.node)
         many.graph.initializer.extend(part.initializer)
         many.graph.output.extend(part.output)
-    return ir.from_proto(many)
+    repeated: ir.Model = ir.from_proto(many)
+    return repeated
 
 
 def _product(weight: np.ndarray) -> ir.Model:

@@ -39,9 +39,14 @@ def choose_regions(graph: ir.Graph, scheme: Scheme, plan: Plan, shapes: Shapes) 
     """The integer part of a graph under a plan."""
     found: dict[ir.Node, Candidate] = {}
     skipped: list[Skip] = []
+    of_pictures: set[ir.Node] = set()
     for node in graph:
         what = candidate(node, scheme, shapes)
         reason = what if isinstance(what, str) else _refusal(what, plan) if what is not None else _known(node, scheme)
+        if isinstance(what, Candidate) and _has_few_channels(what, plan.min_channels):
+            of_pictures.add(node)
+        elif isinstance(what, Candidate) and reason is None and _is_depthwise_behind(what, of_pictures):
+            reason = "its input is float, and so is the faster kernel of a depthwise Conv"
         if reason is not None:
             skipped.append(Skip(node.name or node.outputs[0].name or "", f"{node.op_type}: {reason}"))
         elif isinstance(what, Candidate):
@@ -77,6 +82,24 @@ def _has_few_channels(what: Candidate, fewest: int) -> bool:
     if weight is None or weight.ndim != 4 or weight.shape[1] >= fewest or node.attributes.get_int("group", 1) != 1:
         return False
     return all(use.node.op_type != "MaxPool" for use in what.head.uses())
+
+
+def _is_depthwise_behind(what: Candidate, of_pictures: set[ir.Node]) -> bool:
+    """A depthwise convolution of what a float convolution of pictures computes, as MobileNets begin.
+
+    Its integer kernel takes twice the time of the float one, which elsewhere saves less than turning tensors to floats
+    and back costs; here nothing has to be turned back, and the result is quantized instead of the input.
+    """
+    if what.node.op_type != "Conv":
+        return False
+    weight, groups = constant(what.node.inputs[1]), what.node.attributes.get_int("group", 1)
+    if weight is None or weight.ndim != 4 or groups == 1 or weight.shape[:2] != (groups, 1):
+        return False
+    maker = what.activations[0].producer()
+    if maker is not None and maker.op_type in ("Relu", "Clip", "LeakyRelu", "HardSwish"):
+        value = maker.inputs[0]
+        maker = None if value is None else value.producer()
+    return maker in of_pictures
 
 
 def _known(node: ir.Node, scheme: Scheme) -> str | None:

@@ -44,5 +44,30 @@ def test_a_convolution_of_few_channels_stays_float(channels: int, group: int, be
         assert any("so few input channels" in skip.reason for skip in regions.skipped)
 
 
+MOBILE = """net (float[1,{channels},48,48] x) => (float[1,32,48,48] y) {{
+    a = Conv <pads = [1,1,1,1]> (x, first)
+    r = Relu (a)
+    d = Conv <pads = [1,1,1,1], group = {group}> (r, second)
+    s = Relu (d)
+    y = Conv (s, third)
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("channels", "group", "integer"),
+    [(3, 24, {"y"}), (8, 24, {"a", "d", "y"}), (3, 1, {"d", "y"})],
+    ids=["MobileNet", "the first is an integer", "not depthwise"],
+)
+def test_a_depthwise_convolution_behind_a_float_one_stays_float(channels: int, group: int, integer: set[str]) -> None:
+    rng = np.random.default_rng(0)
+    shapes_of = {"first": (24, channels, 3, 3), "second": (24, 24 // group, 3, 3), "third": (32, 24, 1, 1)}
+    weights = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes_of.items()}
+    model = model_from_text(MOBILE.format(channels=channels, group=group), **weights)
+    scheme = scheme_for(Target(provider="cpu", isa="avx512_vnni"))
+    shapes = observed_shapes(model, {"x": np.zeros((1, channels, 48, 48), np.float32)})
+    regions = choose_regions(model.graph, scheme, default_plan(scheme), shapes)
+    assert {label(node) for node in regions.integer if node.op_type == "Conv"} == integer
+
+
 def test_other_targets_decide_that_themselves() -> None:
     assert default_plan(scheme_for(Target(provider="tensorrt"))).min_channels == 0

@@ -25,10 +25,29 @@ def explained_lines(report: RunReport) -> Iterator[RenderableType]:
         yield ""
         table = plain_table("group", "nodes", "way", "float", "result", "alone", right=(3, 4, 5))
         integer = [row for row in rows if row["way"] != "float"]
-        for row in sorted(integer, key=lambda row: -(row["float_ms"] or 0.0)):
+        for row in sorted(_blocks(integer), key=lambda row: -(row["float_ms"] or 0.0)):
             table.add_row(*_cells(row))
         yield table
         yield from _reasons(rows)
+
+
+def _blocks(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Repeated blocks of one decision as one row with a count: sums of milliseconds, the worst error."""
+    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        key = (row["way"], row["block"]) if row.get("block") else (row["way"], "", row["group"])
+        found.setdefault(key, []).append(row)
+    return [members[0] if len(members) == 1 else _block(members) for members in found.values()]
+
+
+def _block(members: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+    row = dict(members[0], group=f"{members[0]['group']} (x{len(members)})")
+    for key in ("float_ms", "result_ms"):
+        known = [each[key] for each in members if each[key] is not None]
+        row[key] = sum(known) if known else None
+    errors = [each["alone_db"] for each in members if each["alone_db"] is not None]
+    row["alone_db"] = min(errors) if errors else None
+    return row
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,8 +13,10 @@ from modelopt_cli.passes.quantize.builder import Builder
 from modelopt_cli.passes.quantize.group_times import group_times
 from modelopt_cli.passes.quantize.groups import Group, all_groups, static_groups
 from modelopt_cli.passes.quantize.output_error import OutputJudge
+from modelopt_cli.passes.quantize.plan import label
 from modelopt_cli.passes.quantize.search import Search
 from modelopt_cli.passes.quantize.sensitivity import DynamicAlone, measure_groups
+from modelopt_cli.passes.quantize.signature import signature
 from modelopt_cli.progress import Progress
 
 SECONDS = 60.0  # for errors, where somebody asks for them
@@ -56,7 +58,12 @@ def explain_plan(
     }
     names = {node for group in groups for node in group.nodes}
     before, after = group_times((model, search.built.model), model.graph, groups, builder.sample)
-    rows = [_row(group, before, after, errors.get(group.name)) for group in groups]
+    nodes = {label(node): node for node in model.graph}
+    rows = [
+        _row(group, before, after, errors.get(group.name))
+        | {"block": signature((nodes[name] for name in group.nodes if name in nodes), builder.shapes)}
+        for group in groups
+    ]
     float_nodes = [skip for skip in skipped if skip.node not in names]
     return rows + [_float_row(skip, before.get(skip.node), after.get(skip.node)) for skip in float_nodes]
 

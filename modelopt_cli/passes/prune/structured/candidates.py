@@ -26,7 +26,8 @@ def find_candidates(found: Dependencies, kinds: Collection[Kind], multiple: int)
         multiple: Channels and units stay in multiples of this; heads are whole anyway.
 
     Returns:
-        Candidates, and every other group and layer with the reason.
+        Candidates, and every other group and layer with the reason. A group that is too small for a smaller multiple is
+        a candidate without a choice: `finer` counts may give it one.
     """
     candidates, skipped = [], list(found.skipped)
     for group in found.groups:
@@ -35,19 +36,31 @@ def find_candidates(found: Dependencies, kinds: Collection[Kind], multiple: int)
             continue
         consumers = _consumers(group)
         keeps = keep_counts(group.size, 1 if group.kind == "heads" else multiple)
-        if len(keeps) < 2:
-            skipped.append(Skip(group.name, f"{group.size} {group.kind}: fewer would run no faster"))
-        else:
-            candidates.append(Candidate(group, consumers, keeps))
+        candidates.append(Candidate(group, consumers, keeps))
     return candidates, skipped
 
 
-def finer(candidates: Sequence[Candidate], multiple: int) -> list[Candidate]:
-    """The same groups with counts in between, where the kernels' own multiples do not reach a budget."""
-    return [
-        replace(each, keeps=keep_counts(each.group.size, 1 if each.group.kind == "heads" else multiple))
-        for each in candidates
-    ]
+def without_choice(candidates: Sequence[Candidate], shrunk: Collection[str]) -> list[Skip]:
+    """Refusals for those that no smaller multiple fits, but for these, by name, that shrank nevertheless."""
+    small = [each.group for each in candidates if len(each.keeps) < 2 and each.group.name not in shrunk]
+    return [Skip(group.name, f"{group.size} {group.kind}: fewer would run no faster") for group in small]
+
+
+def finer(candidates: Sequence[Candidate], multiple: int, block: int | None = None) -> list[Candidate]:
+    """The same groups with counts in between, where the kernels' own multiples do not reach a budget.
+
+    Args:
+        candidates: With the kernels' own multiples.
+        multiple: Channels and units stay in multiples of this.
+        block: Where given, only counts below it are finer: above it they save arithmetic and no time.
+    """
+    found = []
+    for each in candidates:
+        keeps = keep_counts(each.group.size, 1 if each.group.kind == "heads" else multiple)
+        if block is not None and each.group.kind != "heads":
+            keeps = (*each.keeps, *(keep for keep in keeps if keep < min(block, each.keeps[-1])))
+        found.append(replace(each, keeps=keeps))
+    return found
 
 
 def keep_counts(size: int, multiple: int) -> tuple[int, ...]:

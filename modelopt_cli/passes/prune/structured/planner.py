@@ -8,9 +8,10 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from modelopt_cli.data.dataset import Dataset
+from modelopt_cli.passes.base import Skip
 from modelopt_cli.passes.prune.structured.analysis import Dependencies
 from modelopt_cli.passes.prune.structured.blocks import Block
-from modelopt_cli.passes.prune.structured.candidates import finer
+from modelopt_cli.passes.prune.structured.candidates import finer, without_choice
 from modelopt_cli.passes.prune.structured.clocked import plan_by_clock
 from modelopt_cli.passes.prune.structured.cost import Costs
 from modelopt_cli.passes.prune.structured.plan import Budget, Plan, plan_by_arithmetic
@@ -28,7 +29,8 @@ from modelopt_cli.progress import Progress
 MOST_TRIALS = 16
 WORK_OF_TRIALS = 4e10  # multiply-accumulates of the calibration samples, in all of them: half a minute, about
 CLOCKED_S = 1.5  # for each plan of a budget of latency
-FINER = (2, 4)  # parts of the kernels' multiples: they count, but run no faster than the next multiple
+# Parts of the kernels' multiples, and whether only below one of them: in between they count, but run no faster.
+FINER = ((2, True), (2, False), (4, False))
 
 
 class Planner:
@@ -63,7 +65,7 @@ class Planner:
         self._sample = dict(next(iter(data)))
         self._costs = Costs(model, found, self._sample, blocks)
         self._blocks = survey_blocks(model, blocks, data, progress)
-        self._known: dict[int, list[Surveyed]] = {}
+        self._known: dict[tuple[int, bool], list[Surveyed]] = {}
         self._timer = timer
         self._times: Times | None = None
 
@@ -76,18 +78,18 @@ class Planner:
         return met or plans[:1]
 
     def _plan(self, budget: Budget, blocks: Sequence[SurveyedBlock]) -> Plan:
-        """In counts that kernels like where that is possible; a budget of latency has no use for others."""
+        """In counts that kernels like where that is possible; by the clock also below the first of them."""
         if budget.kind == "latency":
             return self._plan_by_clock(budget, blocks)
-        plan = plan_by_arithmetic(self._found, self._costs, self._surveyed(1), blocks, budget)
-        for parts in FINER:
+        plan = plan_by_arithmetic(self._found, self._costs, self._surveyed(), blocks, budget)
+        for parts, below in FINER:
             if plan.met or self._multiple is None:
                 break
-            plan = plan_by_arithmetic(self._found, self._costs, self._surveyed(parts), blocks, budget)
+            plan = plan_by_arithmetic(self._found, self._costs, self._surveyed(parts, below), blocks, budget)
         return plan
 
     def _plan_by_clock(self, budget: Budget, blocks: Sequence[SurveyedBlock]) -> Plan:
-        found, surveyed = self._found, self._surveyed(1)
+        found, surveyed = self._found, self._surveyed(*FINER[0])
         if self._times is None:
             rows = max(len(surveyed) + len(self._blocks), 1)
             timer = self._timer or clock(self._sample, min(TABLE_S / rows, ROW_S))
@@ -114,6 +116,10 @@ class Planner:
         ]
         return sorted((each for each in found if each.met and not each.empty), key=lambda each: each.estimate)
 
+    def too_small(self, plan: Plan) -> list[Skip]:
+        """Refusals for groups that no smaller multiple fits, and that no finer count has made smaller either."""
+        return without_choice(self._candidates, plan.groups)
+
     def trials(self) -> int:
         """How many plans may be tried besides: few where each takes long, by the arithmetic of one."""
         work = self._costs.macs(self._costs.whole) * len(self._data)
@@ -126,11 +132,13 @@ class Planner:
         known = {each.candidate.group.labels: len(each.choice.keeps) for each in plan.surveyed}
         return known.get(groups[index].labels, 1)
 
-    def _surveyed(self, parts: int) -> list[Surveyed]:
+    def _surveyed(self, parts: int = 1, below: bool = False) -> list[Surveyed]:
         """What groups cost at the kernels' multiples, or at so many parts of them; looked at once."""
-        if parts not in self._known:
-            chosen = self._candidates if parts == 1 else finer(self._candidates, (self._multiple or 1) // parts)
-            self._known[parts] = survey(
-                self._model, self._found.label, chosen, self._data, self._saliency, self._progress
-            )
-        return self._known[parts]
+        if (parts, below) not in self._known:
+            chosen = list(self._candidates)
+            if parts > 1 and self._multiple is not None:
+                chosen = finer(chosen, max(self._multiple // parts, 1), self._multiple if below else None)
+            chosen = [each for each in chosen if len(each.keeps) > 1]
+            found = survey(self._model, self._found.label, chosen, self._data, self._saliency, self._progress)
+            self._known[parts, below] = found
+        return self._known[parts, below]

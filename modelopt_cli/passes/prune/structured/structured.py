@@ -18,7 +18,7 @@ from modelopt_cli.passes.prune.limit_fields import MinAgreement, MinSqnr
 from modelopt_cli.passes.prune.limits import LimitJudge, Limits, most_that_holds, teachers
 from modelopt_cli.passes.prune.structured.analysis import Dependencies, find_dependencies
 from modelopt_cli.passes.prune.structured.blocks import Block, remove_blocks
-from modelopt_cli.passes.prune.structured.candidates import find_candidates
+from modelopt_cli.passes.prune.structured.candidates import find_candidates, without_choice
 from modelopt_cli.passes.prune.structured.groups import Kind
 from modelopt_cli.passes.prune.structured.plan import Budget, Plan
 from modelopt_cli.passes.prune.structured.planner import Planner
@@ -110,6 +110,9 @@ class StructuredPruning(Pass):
         candidates, left_out = self._selected(candidates, found)
         skipped = [*skipped, *left_out]
         blocks = self.blocks_of(model, found)
+        if self.align:  # there is nothing finer
+            skipped += without_choice(candidates, ())
+            candidates = [each for each in candidates if len(each.keeps) > 1]
         if not candidates and not blocks:
             return PassResult(model, 0, tuple(skipped), {"groups": {}})
         finest = None if self.align else multiple
@@ -143,6 +146,7 @@ class StructuredPruning(Pass):
         plans = planner.alternatives(budget)
         trials = planner.trials() if self.recover else 0
         if plans[0].empty:
+            skipped = [*skipped, *planner.too_small(plans[0])]
             return PassResult(model, 0, tuple(skipped), _details(self.name, plans[0], budget))
         judges = judging(model, data, trials + len(plans), most=MOST_JUDGES)
         outputs = Outputs(model, judges) if trials or len(plans) > 1 else None
@@ -153,7 +157,7 @@ class StructuredPruning(Pass):
             return Trial(plan, trial, changed, 0.0 if outputs is None else outputs.error(trial))
 
         best = best_trial(plans, attempt, lambda plan: planner.neighbours(plan, budget), trials)
-        details = _details(self.name, best.plan, budget)
+        details, skipped = _details(self.name, best.plan, budget), [*skipped, *planner.too_small(best.plan)]
         timed = self._timed(model, best.model, data)
         if timed is None:
             return PassResult(best.model, best.changed, tuple(skipped), details)

@@ -15,10 +15,12 @@ from modelopt_cli.errors import UsageError
 from modelopt_cli.graph.io import load_model, model_bytes
 from modelopt_cli.passes.base import PassContext
 from modelopt_cli.passes.prune.structured.budget import Choice, distribute
-from modelopt_cli.passes.prune.structured.candidates import keep_counts
+from modelopt_cli.passes.prune.structured.candidates import finer, keep_counts
 from modelopt_cli.passes.prune.structured.elimination import Reader, eliminate
+from modelopt_cli.passes.prune.structured.groups import Group
 from modelopt_cli.passes.prune.structured.prune_channels import PruneChannels
 from modelopt_cli.passes.prune.structured.prune_heads import PruneHeads
+from modelopt_cli.passes.prune.structured.survey import Candidate
 from modelopt_cli.targets.target import Target
 from modelopt_cli.testing import ArrayDataset, model_from_text, run_model, run_pass
 
@@ -37,6 +39,15 @@ def network(channels: int = 32) -> ir.Model:
         y = Gemm <transB=1> (f, w4, b4) }"""
     weights = {"w1": mixed.astype(np.float32), "b1": w(channels), "w2": w(channels, channels, 3, 3) / 8}
     weights |= {"b2": w(channels), "w3": w(channels, 3, 1, 1), "b3": w(channels), "w4": w(5, channels), "b4": w(5)}
+    return named(model_from_text(text, **weights))
+
+
+def narrow() -> ir.Model:
+    """A layer of one block of channels before one of four."""
+    text = """m (float[N,3,8,8] x) => (float[N,5] y) {
+        a = Conv <pads=[1,1,1,1]> (x, w1, b1)  r = Relu (a)  b = Conv <pads=[1,1,1,1]> (r, w2, b2)
+        t = Relu (b)  p = GlobalAveragePool (t)  f = Flatten (p)  y = Gemm <transB=1> (f, w3, b3) }"""
+    weights = {"w1": w(16, 3, 3, 3), "b1": w(16), "w2": w(64, 16, 3, 3), "b2": w(64), "w3": w(5, 64), "b3": w(5)}
     return named(model_from_text(text, **weights))
 
 
@@ -73,6 +84,23 @@ def test_finer_counts_are_used_where_blocks_do_not_reach() -> None:
     result = run_pass(PruneChannels(macs=0.15, seconds=0, blocks=False), network(), calibration=images())
     assert result.details["macs"] <= 0.15
     assert any(after % 16 for _, after in result.details["groups"].values())
+
+
+@pytest.mark.parametrize(
+    ("size", "block", "counts"), [(32, 16, (32, 16, 8)), (16, 16, (16, 8)), (64, 16, (64, 48, 32, 16)), (32, None, ())]
+)
+def test_finer_counts_begin_below_a_block(size: int, block: int | None, counts: tuple[int, ...]) -> None:
+    group = Group("a", "channels", tuple(range(size)), ("a",), ())
+    (found,) = finer([Candidate(group, (), keep_counts(size, 16))], 8, block)
+    assert found.keeps == (counts or (32, 24, 16, 8))
+
+
+def test_a_group_of_one_block_shrinks_only_where_the_budget_asks_for_it() -> None:
+    for macs, skipped in ((0.6, True), (0.2, False)):
+        options = PruneChannels(macs=macs, seconds=0, blocks=False)
+        result = run_pass(options, narrow(), calibration=images(), target=Target())
+        assert result.details["macs"] <= macs
+        assert [skip.node for skip in result.skipped if "no faster" in skip.reason] == (["a"] if skipped else [])
 
 
 def test_what_cannot_be_reached_is_said() -> None:

@@ -153,7 +153,9 @@ def test_a_report_of_many_layers_stays_small(report: RunReport) -> None:
 def test_names_of_a_model_stay_text(report: RunReport, name: str) -> None:
     def base(name: str) -> RunReport:
         skip = SkipReport(name, 2, (name,))
-        step = StepReport(name, {"k" + name: name}, 1, (skip,), 0.1, 1, 1, {"a": {"x" + name: 1.5}, "b": [{name: 2}]})
+        step = StepReport(
+            name, {"k" + name: name}, 1, (skip,), 0.1, 1, 1, {"a": {f"x{name}.": 1.5}, "b": [{f"{name}.": 2}]}
+        )
         assert report.fidelity is not None
         outputs = (replace(report.fidelity.agreement[0], output=name),)
         sizes = replace(report.result, weight_bytes_by_dtype={"d" + name: 5}, ops={"o" + name: 2})

@@ -83,8 +83,8 @@ def _rows(report: RunReport) -> Iterator[Row]:
         yield _latency_row(latency)
     if report.fidelity is not None:
         yield from _fidelity_rows(report.fidelity)
-    if report.audit is not None and _tells(report):
-        yield from _audit_rows(report.audit)
+    if report.audit is not None:
+        yield from _audit_rows(report.audit, quantized=_tells(report))
 
 
 def _tells(report: RunReport) -> bool:
@@ -149,13 +149,14 @@ def _accuracy_row(accuracy: Accuracy) -> Row:
     return Row(metric_label(accuracy.metric), *values, f"{format_points(-accuracy.drop)} on {accuracy.samples} samples")
 
 
-def _audit_rows(audit: Audit) -> Iterator[Row]:
+def _audit_rows(audit: Audit, *, quantized: bool) -> Iterator[Row]:
     left = (
         f"{audit.leftover_qdq} Q/DQ node{'s' if audit.leftover_qdq > 1 else ''} left over" if audit.leftover_qdq else ""
     )
     if audit.macs_original != audit.macs_result:
         yield _count_row("MACs", audit.macs_original, audit.macs_result)
-    yield Row("MACs in int8 kernels", "", format_percent(audit.integer_mac_share), left)
+    if quantized:
+        yield Row("MACs in int8 kernels", "", format_percent(audit.integer_mac_share), left)
 
 
 def _step(step: StepReport) -> StepRow:

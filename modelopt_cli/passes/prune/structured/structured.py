@@ -22,7 +22,7 @@ from modelopt_cli.passes.prune.structured.candidates import find_candidates, wit
 from modelopt_cli.passes.prune.structured.groups import Kind
 from modelopt_cli.passes.prune.structured.plan import Budget, Plan
 from modelopt_cli.passes.prune.structured.planner import Planner
-from modelopt_cli.passes.prune.structured.recovery import fits_of, recover
+from modelopt_cli.passes.prune.structured.recovery import fits_of, recover, with_first_outputs
 from modelopt_cli.passes.prune.structured.removal import kept_without, left_of, remove_channels
 from modelopt_cli.passes.prune.structured.search import Trial, best_trial
 from modelopt_cli.passes.prune.structured.survey import Candidate, Outputs, Saliency, judging
@@ -102,6 +102,11 @@ class StructuredPruning(Pass):
         Raises:
             UsageError: No calibration data, or a glob of ``include`` or ``exclude`` matches nothing.
         """
+        named = with_first_outputs(model)
+        done = self._pruned(named, ctx)
+        return done if done.changed else replace(done, model=model)
+
+    def _pruned(self, model: ir.Model, ctx: PassContext) -> PassResult:
         limits = self._limits()
         data = teachers(ctx.need_calibration(self.name), limits).take(self.samples)
         found = find_dependencies(model)

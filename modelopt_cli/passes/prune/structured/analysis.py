@@ -11,6 +11,7 @@ import onnx_ir as ir
 from modelopt_cli.graph.edit import constant
 from modelopt_cli.graph.shapes import Elements
 from modelopt_cli.passes.base import Skip
+from modelopt_cli.passes.prune.structured import rules_attention
 from modelopt_cli.passes.prune.structured import rules_pointwise as pointwise
 from modelopt_cli.passes.prune.structured import rules_product as product
 from modelopt_cli.passes.prune.structured import rules_shape as shape
@@ -37,6 +38,7 @@ RULES: Mapping[str, Rule] = {
     "MatMul": product.matmul,
     "Gemm": product.gemm,
     "Einsum": product.einsum,
+    "Attention": rules_attention.attention,
     "Reshape": shape.reshape,
     "Flatten": shape.flatten,
     "Squeeze": shape.squeeze,

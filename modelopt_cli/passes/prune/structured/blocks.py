@@ -48,11 +48,7 @@ def find_blocks(graph: ir.Graph, shapes: Mapping[str, Elements]) -> list[Block]:
     found = []
     order = {node: index for index, node in enumerate(graph)}
     for add in graph:
-        if (
-            add.op_type != "Add"
-            or add.domain not in ("", "ai.onnx")
-            or any(constant(v) is not None for v in add.inputs)
-        ):
+        if not is_sum_of_two(add) or any(constant(v) is not None for v in add.inputs):
             continue
         cones = [(_cone(add, index, order), index) for index in (0, 1) if _can_take_over(add, 1 - index, shapes)]
         cones = [(cone, index) for cone, index in cones if _is_worth(cone) and not _starves(graph, cone)]
@@ -75,7 +71,7 @@ def remove_blocks(model: ir.Model, blocks: Iterable[Block]) -> int:
     count = 0
     for block in blocks:
         add = next((node for node in model.graph if node.outputs and node.outputs[0].name == block.sum), None)
-        if add is None or add.op_type != "Add" or block.branch not in {v.name for v in add.inputs if v is not None}:
+        if add is None or not is_sum_of_two(add) or block.branch not in {v.name for v in add.inputs if v is not None}:
             continue
         stays = next(value for value in add.inputs if value is not None and value.name != block.branch)
         replace_output(add.outputs[0], stays)
@@ -91,6 +87,11 @@ def remove_blocks(model: ir.Model, blocks: Iterable[Block]) -> int:
 def inside(blocks: Sequence[Block], name: str) -> list[int]:
     """Indices of the blocks that the node with this first output leaves with."""
     return [index for index, block in enumerate(blocks) if name in block.nodes or name == block.sum]
+
+
+def is_sum_of_two(node: ir.Node) -> bool:
+    """Whether a node is an Add, or a Sum of two operands: `fuse` writes some residual sums so."""
+    return node.op_type in ("Add", "Sum") and node.domain in ("", "ai.onnx") and len(node.inputs) == 2
 
 
 def _can_take_over(add: ir.Node, index: int, shapes: Mapping[str, Elements]) -> bool:

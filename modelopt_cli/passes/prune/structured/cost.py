@@ -18,7 +18,7 @@ from modelopt_cli.passes.prune.structured.channels import Axis
 from modelopt_cli.passes.prune.structured.flow import inferred_shapes
 from modelopt_cli.profiling.macs import node_macs
 
-_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Einsum"})
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Einsum", "Attention"})
 Shape = tuple[int, ...]
 
 

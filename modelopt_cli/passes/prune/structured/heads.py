@@ -34,6 +34,9 @@ def _is_batch_at(node: ir.Node, index: int, axis: int, shapes: Mapping[str, Elem
     if node.op_type in ("MatMul", "FusedMatMul"):
         known = shapes.get(value.name or "")
         return known is not None and axis < len(known) - 2 and constant(node.inputs[1 - index]) is None
+    if node.op_type == "Attention":
+        known = shapes.get(value.name or "")
+        return known is not None and len(known) == 4 and axis == 1 and index < 3
     if node.op_type == "Transpose":
         order = list(node.attributes.get_ints("perm", []))
         return axis in order and _is_batch(node.outputs[0], order.index(axis), shapes, depth - 1)

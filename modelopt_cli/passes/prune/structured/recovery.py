@@ -17,6 +17,7 @@ from modelopt_cli.graph.edit import constant, fresh_name, only_reader
 from modelopt_cli.passes.prune.frontier import Frontier, live_before
 from modelopt_cli.passes.prune.linear import ConvLayer, LinearLayer, LstmLayer, pick
 from modelopt_cli.passes.prune.patches import PatchGeometry, sample_patches
+from modelopt_cli.passes.prune.structured.blocks import is_sum_of_two
 from modelopt_cli.passes.prune.structured.layers import layer_of
 from modelopt_cli.passes.prune.structured.normal import NormalEquations, mean_error, ridge
 from modelopt_cli.passes.prune.structured.rules_product import GATES
@@ -198,7 +199,7 @@ def _residual(graph: ir.Graph, node: ir.Node) -> str | None:
     value = node.outputs[0]
     for _ in range(2):
         add = only_reader(value)
-        if add is None or add.op_type != "Add":
+        if add is None or not is_sum_of_two(add):
             return None
         other = next((v for v in add.inputs if v is not value), None)
         if other is None:

@@ -86,6 +86,19 @@ def attention(heads: int = 4, size: int = 3) -> ir.Model:
     return named(model_from_text(text, **weights, **constants))
 
 
+def fused_attention(shared: int = 4, mask: str = "") -> ir.Model:
+    """Four heads of attention as one operator, in a residual sum that is a Sum: what `fuse` makes of a transformer."""
+    masked = f", {mask}" if mask else ""
+    text = f"""<ir_version: 10, opset_import: ["" : 23]> m (float[N,5,8] x) => (float[N,5,8] y) {{
+        q0 = MatMul (x, wq)  q = Add (q0, bq)  k = MatMul (x, wk)  v = MatMul (x, wv)
+        a = Attention <q_num_heads=4, kv_num_heads={shared}, scale=0.5> (q, k, v{masked})
+        r = MatMul (a, wo)  s = Sum (x, r)  n = LayerNormalization (s, g, z)  y = MatMul (n, w1) }}"""
+    weights = {"wq": w(8, 12), "bq": w(12), "wk": w(8, shared * 3), "wv": w(8, shared * 2), "wo": w(8, 8)}
+    weights |= {"g": w(8), "z": w(8), "w1": w(8, 8)}
+    weights |= {mask: w(*(4, 5, 5) if mask == "each" else (5, 5))} if mask else {}
+    return named(model_from_text(text, **weights))
+
+
 def lstm(direction: str, initial: bool = False) -> ir.Model:
     ways = 2 if direction == "bidirectional" else 1
     state = "h0, h0" if initial else ","

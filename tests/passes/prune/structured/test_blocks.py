@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from channel_models import attention, named, w
+from channel_models import attention, fused_attention, named, w
 
 from modelopt_cli.graph.io import model_bytes
 from modelopt_cli.passes.prune.structured.blocks import Block, find_blocks, remove_blocks
@@ -79,6 +79,14 @@ def test_halves_of_a_transformer_layer_leave() -> None:
     (only,) = blocks_of(model)  # the other sum is the output of the model
     assert {"q0", "k0", "v0", "r"} <= set(only.producers)
     assert "Softmax" not in op_types(assert_exact(model, [only]))
+
+
+def test_a_branch_of_a_sum_that_is_spelled_so_leaves() -> None:
+    model = fused_attention()
+    (only,) = blocks_of(model)
+    assert only.name == "s"
+    assert {"q0", "k", "v", "r"} <= set(only.producers)
+    assert op_types(assert_exact(model, [only])) == ["LayerNormalization", "MatMul"]
 
 
 REFUSALS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from channel_models import assert_exact_removal, attention, groups, ints, lstm, named, reasons, w
+from channel_models import assert_exact_removal, attention, fused_attention, groups, ints, lstm, named, reasons, w
 
 from modelopt_cli.graph.edit import constant
 from modelopt_cli.graph.io import model_bytes
@@ -135,6 +135,39 @@ def test_whole_heads_leave_and_shape_constants_follow() -> None:
     after = assert_exact_removal(model, N=2, S=5)
     split = next(node for node in after.graph if node.name == "q2")
     assert constant(split.inputs[1]).tolist() == [0, 0, 2, 3]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("shared", "mask"), [(4, ""), (2, ""), (1, ""), (4, "each"), (2, "each"), (4, "all")])
+def test_heads_of_attention_that_is_one_operator_leave(shared: int, mask: str) -> None:
+    model = fused_attention(shared, mask)
+    found = find_dependencies(model)
+    assert [(group.kind, group.size) for group in found.groups] == ([("heads", shared)] if shared > 1 else [])
+    if shared > 1:
+        after = assert_exact_removal(model, N=2)
+        operator = next(node for node in after.graph if node.op_type == "Attention")
+        assert [operator.attributes[f"{which}_num_heads"].as_int() for which in ("q", "kv")] == [2, shared // 2]
+
+
+def test_heads_that_have_an_axis_of_their_own_leave() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 23]> m (float[N,5,8] x) => (float[N,5,8] y) {
+        q0 = MatMul (x, wq)  q1 = Reshape (q0, split)  q = Transpose <perm=[0,2,1,3]> (q1)
+        k0 = MatMul (x, wk)  k1 = Reshape (k0, split)  k = Transpose <perm=[0,2,1,3]> (k1)
+        v0 = MatMul (x, wv)  v1 = Reshape (v0, split)  v = Transpose <perm=[0,2,1,3]> (v1)
+        a = Attention (q, k, v)  t = Transpose <perm=[0,2,1,3]> (a)  m0 = Reshape (t, merge)  y = MatMul (m0, wo) }"""
+    weights = {"wq": w(8, 12), "wk": w(8, 12) * 2, "wv": w(8, 12) * 3, "wo": w(12, 8)}
+    model = named(model_from_text(text, **weights, split=ints(0, 0, 4, 3), merge=ints(0, 0, 12)))
+    assert [(group.kind, group.size) for group in find_dependencies(model).groups] == [("heads", 4)]
+    assert_exact_removal(model, N=2)
+
+
+def test_heads_whose_keys_are_kept_for_later_stay() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 23]>
+        m (float[N,5,8] x) => (float[N,5,8] y, float[N,4,5,3] keys, float[N,4,5,3] values) {
+        q = MatMul (x, wq)  k = MatMul (x, wk)  v = MatMul (x, wv)
+        a, keys, values = Attention <q_num_heads=4, kv_num_heads=4> (q, k, v)  y = MatMul (a, wo) }"""
+    model = named(model_from_text(text, wq=w(8, 12), wk=w(8, 12), wv=w(8, 12), wo=w(12, 8)))
+    assert groups(model) == []
+    assert reasons(model)["q"] == "Attention 'a' keeps keys and values for later"
 
 
 def test_what_is_normalised_together_stays_with_the_reason() -> None:

@@ -20,7 +20,7 @@ from modelopt_cli.testing import assert_same_outputs, model_from_text, random_fe
 
 BLOCKS = (
     *("conv", "residual", "depthwise", "grouped", "transposed", "concat", "gate", "shuffle", "split", "norm", "shared"),
-    *("tokens", "recurrent"),
+    *("tokens", "attention", "recurrent"),
 )
 
 
@@ -90,6 +90,8 @@ class Builder:
             self.value = self.emit(f"Conv ({self.emit(f'Conv ({x}, {shared})')}, {shared})")
         elif block == "tokens":
             self.tokens(x, c)
+        elif block == "attention":
+            self.attention(x, c)
         elif block == "recurrent":
             self.recurrent(x, c, wide)
 
@@ -108,6 +110,16 @@ class Builder:
         out = self.emit(f"Transpose <perm=[0,2,1]> ({self.emit(f'MatMul ({joined}, {self.weight(6, c)})')})")
         self.value = self.emit(f"Reshape ({out}, {self.numbers(0, c, 4, 4)})")
 
+    def attention(self, x: str, c: int) -> None:
+        """The same as one operator, with four heads of queries to two of keys and values, in a sum that is a Sum."""
+        flat = self.emit(f"Reshape ({x}, {self.numbers(0, c, 16)})")
+        rows = self.emit(f"Transpose <perm=[0,2,1]> ({flat})")
+        parts = [self.emit(f"MatMul ({rows}, {self.weight(c, 3 * heads)})") for heads in (4, 2, 2)]
+        mixed = self.emit(f"Attention <q_num_heads=4, kv_num_heads=2> ({', '.join(parts)})")
+        total = self.emit(f"Sum ({rows}, {self.emit(f'MatMul ({mixed}, {self.weight(12, c)})')})")
+        out = self.emit(f"Transpose <perm=[0,2,1]> ({total})")
+        self.value = self.emit(f"Reshape ({out}, {self.numbers(0, c, 4, 4)})")
+
     def recurrent(self, x: str, c: int, hidden: int) -> None:
         """A GRU over the 16 positions, its units the channels of an image."""
         flat = self.emit(f"Reshape ({x}, {self.numbers(0, c, 16)})")
@@ -122,7 +134,8 @@ class Builder:
         head = self.emit(f"Flatten ({self.emit(f'GlobalAveragePool ({self.value})')})")
         self.lines.append(f"y = Gemm <transB=1> ({head}, {self.weight(4, self.channels)})")
         body = "\n".join(self.lines)
-        return named(model_from_text(f"m (float[N,3,4,4] x) => (float[N,4] y) {{ {body} }}", **self.weights))
+        header = '<ir_version: 10, opset_import: ["" : 23]>'
+        return named(model_from_text(f"{header} m (float[N,3,4,4] x) => (float[N,4] y) {{ {body} }}", **self.weights))
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

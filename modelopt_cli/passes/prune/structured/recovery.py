@@ -80,6 +80,14 @@ def with_first_outputs(model: ir.Model) -> ir.Model:
     return clone
 
 
+def without_first_outputs(model: ir.Model) -> None:
+    """Take back what `with_first_outputs` did: a runtime need not store every state where the last one is read."""
+    for node in model.graph:
+        states = node.outputs[0] if node.op_type in GATES else None
+        if states is not None and len(node.outputs) > 1 and not states.uses() and not states.is_graph_output():
+            states.name, states.type, states.shape = "", None, None
+
+
 def _lacks_first_output(node: ir.Node) -> bool:
     return node.op_type in GATES and len(node.outputs) > 1 and not node.outputs[0].name
 

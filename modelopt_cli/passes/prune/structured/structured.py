@@ -22,7 +22,7 @@ from modelopt_cli.passes.prune.structured.candidates import find_candidates, wit
 from modelopt_cli.passes.prune.structured.groups import Kind
 from modelopt_cli.passes.prune.structured.plan import Budget, Plan
 from modelopt_cli.passes.prune.structured.planner import Planner
-from modelopt_cli.passes.prune.structured.recovery import fits_of, recover, with_first_outputs
+from modelopt_cli.passes.prune.structured.recovery import fits_of, recover, with_first_outputs, without_first_outputs
 from modelopt_cli.passes.prune.structured.removal import kept_without, left_of, remove_channels
 from modelopt_cli.passes.prune.structured.search import Trial, best_trial
 from modelopt_cli.passes.prune.structured.survey import Candidate, Outputs, Saliency, judging
@@ -104,7 +104,11 @@ class StructuredPruning(Pass):
         """
         named = with_first_outputs(model)
         done = self._pruned(named, ctx)
-        return done if done.changed else replace(done, model=model)
+        if not done.changed:
+            return replace(done, model=model)
+        if named is not model:
+            without_first_outputs(done.model)
+        return done
 
     def _pruned(self, model: ir.Model, ctx: PassContext) -> PassResult:
         limits = self._limits()

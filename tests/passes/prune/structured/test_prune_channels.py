@@ -145,6 +145,22 @@ def test_lstm_units_leave_and_gates_are_fitted() -> None:
     assert error(model, fitted, data) < 0.8 * error(model, plain, data)
 
 
+def test_an_lstm_whose_last_state_alone_is_read_is_fitted_and_stores_no_other_afterwards() -> None:
+    data = sequences()
+    model = named(model_from_text(
+        """m (float[N,5,3] x) => (float[N,4] y) { s = Transpose <perm=[1,0,2]> (x)
+        every, last = LSTM <hidden_size=6> (s, w1, r1, b1)  f = Squeeze (last, at)  y = MatMul (f, wy) }""",
+        w1=w(1, 24, 3), r1=w(1, 24, 6), b1=w(1, 48), wy=w(6, 4), at=ints(0),
+    ))  # fmt: skip
+    model.graph[1].outputs[0].name = ""
+    options = {"parameters": 0.7, "align": 1, "seconds": 0.0}
+    fitted, plain = (
+        run_pass(PruneChannels(**options, recover=recover), model, calibration=data).model for recover in (True, False)
+    )
+    assert error(model, fitted, data) < 0.8 * error(model, plain, data)
+    assert [output.name for output in fitted.graph[1].outputs] == ["", "last"]
+
+
 def test_globs_choose_groups_and_typing_errors_are_told() -> None:
     result = run_pass(PruneChannels(macs=0.6, seconds=0, exclude=("a",)), network(), calibration=images())
     assert "a" not in result.details["groups"]

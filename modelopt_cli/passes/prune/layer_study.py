@@ -16,6 +16,7 @@ from modelopt_cli.passes.prune.by_data import group_layers
 from modelopt_cli.passes.prune.judge import Judge, best_damping, drafts, problem_of
 from modelopt_cli.passes.prune.linear import LinearLayer
 from modelopt_cli.passes.prune.patterns import Pattern
+from modelopt_cli.passes.prune.states import all_states
 from modelopt_cli.passes.prune.walk import Halves, Walk
 from modelopt_cli.passes.prune.weights import find_weights
 from modelopt_cli.progress import Progress
@@ -84,19 +85,20 @@ def study_layers(
         deadline: By `time.monotonic`; layers after it are left out.
         progress: Where to say how far it is.
     """
-    found, refused = find_weights(model)
-    layers, skipped = group_layers(found, Pattern())
-    walk = Walk(model, None, data, seed=0)
-    meter = _Meter(model, walk, min(MOST_JUDGED, len(data) // 2))
-    studied: list[LayerStudy] = []
-    with progress.task("studying", len(layers)) as advance:
-        for layer, halves in walk.moments(layers):
-            if studied and time.monotonic() > deadline:
-                break
-            rows = tuple(_levels(layer, halves, levels, meter, accuracy, model))
-            studied.append(LayerStudy(layer.name, layer.node.op_type, layer.size, rows))
-            advance(1)
-    return Study(tuple(studied), (*refused, *skipped), len(layers))
+    with all_states(model):
+        found, refused = find_weights(model)
+        layers, skipped = group_layers(found, Pattern())
+        walk = Walk(model, None, data, seed=0)
+        meter = _Meter(model, walk, min(MOST_JUDGED, len(data) // 2))
+        studied: list[LayerStudy] = []
+        with progress.task("studying", len(layers)) as advance:
+            for layer, halves in walk.moments(layers):
+                if studied and time.monotonic() > deadline:
+                    break
+                rows = tuple(_levels(layer, halves, levels, meter, accuracy, model))
+                studied.append(LayerStudy(layer.name, layer.node.op_type, layer.size, rows))
+                advance(1)
+        return Study(tuple(studied), (*refused, *skipped), len(layers))
 
 
 def _levels(

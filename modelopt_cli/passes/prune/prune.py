@@ -19,6 +19,7 @@ from modelopt_cli.passes.prune.patterns import Pattern
 from modelopt_cli.passes.prune.settings import Criterion, DataPruning, Distribution
 from modelopt_cli.passes.prune.snapshot import Snapshot
 from modelopt_cli.passes.prune.sparse_kernels import kernel_notice
+from modelopt_cli.passes.prune.states import all_states
 from modelopt_cli.passes.prune.weights import Weight, find_weights, match_overrides, select_weights
 
 MOST_TRIED = 0.95  # of the weights, where only a limit on accuracy says how many go
@@ -127,6 +128,10 @@ class Prune(Pass):
         Raises:
             UsageError: A glob matches nothing, or the criterion needs calibration data and there is none.
         """
+        with all_states(model):
+            return self._pruned(model, ctx)
+
+    def _pruned(self, model: ir.Model, ctx: PassContext) -> PassResult:
         found, refused = find_weights(model)
         weights, left_out = select_weights(model, found, self.include, self.exclude)
         overrides = match_overrides(weights, self.layers)

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from modelopt_cli.graph.edit import constant
 from modelopt_cli.graph.shapes import Elements
 from modelopt_cli.passes.base import Skip
+from modelopt_cli.passes.prune.states import GATES
 from modelopt_cli.passes.prune.structured import rules_attention
 from modelopt_cli.passes.prune.structured import rules_pointwise as pointwise
 from modelopt_cli.passes.prune.structured import rules_product as product
@@ -28,7 +29,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(pointwise.NORMALISED_TOGETHER, pointwise.normalised_together),
     **dict.fromkeys(pointwise.REDUCTIONS, pointwise.reduction),
     **dict.fromkeys(pointwise.ALONG_AXIS, pointwise.along_axis),
-    **dict.fromkeys(product.GATES, product.recurrent),
+    **dict.fromkeys(GATES, product.recurrent),
     "BatchNormalization": pointwise.batch_norm,
     "InstanceNormalization": pointwise.batch_norm,
     "QuantizeLinear": pointwise.quantize,

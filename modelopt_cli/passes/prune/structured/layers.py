@@ -9,10 +9,10 @@ import onnx_ir as ir
 
 from modelopt_cli.graph.edit import add_weight, constant
 from modelopt_cli.passes.prune.linear import LinearLayer, linear_layer
+from modelopt_cli.passes.prune.states import GATES
 from modelopt_cli.passes.prune.structured.channels import Axis
 from modelopt_cli.passes.prune.structured.flow import Product
 from modelopt_cli.passes.prune.structured.quantized import stored_weight
-from modelopt_cli.passes.prune.structured.rules_product import GATES
 from modelopt_cli.passes.prune.weights import Weight
 
 

@@ -13,14 +13,13 @@ import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.data.dataset import Dataset
-from modelopt_cli.graph.edit import constant, fresh_name, only_reader
+from modelopt_cli.graph.edit import constant, only_reader
 from modelopt_cli.passes.prune.frontier import Frontier, live_before
 from modelopt_cli.passes.prune.linear import ConvLayer, LinearLayer, LstmLayer, pick
 from modelopt_cli.passes.prune.patches import PatchGeometry, sample_patches
 from modelopt_cli.passes.prune.structured.blocks import is_sum_of_two
 from modelopt_cli.passes.prune.structured.layers import layer_of
 from modelopt_cli.passes.prune.structured.normal import NormalEquations, mean_error, ridge
-from modelopt_cli.passes.prune.structured.rules_product import GATES
 from modelopt_cli.passes.prune.structured.sampling import is_held_out, rows_per_sample
 from modelopt_cli.progress import Progress
 
@@ -63,33 +62,6 @@ def recover(original: ir.Model, pruned: ir.Model, fits: list[Fit], data: Dataset
                 changed.append(fit.after.name)
             advance(1)
     return changed
-
-
-def with_first_outputs(model: ir.Model) -> ir.Model:
-    """The model, or a clone where recurrent layers of which only the last state is read compute all states again.
-
-    Layers are known by the name of their first output, and are fitted on it.
-    """
-    if not any(_lacks_first_output(node) for node in model.graph):
-        return model
-    clone = model.clone()
-    for node in clone.graph:
-        if _lacks_first_output(node):
-            node.outputs[0].name = fresh_name(clone.graph, f"{node.outputs[1].name}_all")
-            node.outputs[0].type = node.outputs[1].type
-    return clone
-
-
-def without_first_outputs(model: ir.Model) -> None:
-    """Take back what `with_first_outputs` did: a runtime need not store every state where the last one is read."""
-    for node in model.graph:
-        states = node.outputs[0] if node.op_type in GATES else None
-        if states is not None and len(node.outputs) > 1 and not states.uses() and not states.is_graph_output():
-            states.name, states.type, states.shape = "", None, None
-
-
-def _lacks_first_output(node: ir.Node) -> bool:
-    return node.op_type in GATES and len(node.outputs) > 1 and not node.outputs[0].name
 
 
 def fits_of(original: ir.Model, pruned: ir.Model, left: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[Fit]:

@@ -8,10 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.graph.edit import constant, forget_names, remove_dead
+from modelopt_cli.passes.prune.states import GATES
 from modelopt_cli.passes.prune.structured.analysis import Dependencies
 from modelopt_cli.passes.prune.structured.channels import Axis
 from modelopt_cli.passes.prune.structured.flow import Kept, Use, replace_input
-from modelopt_cli.passes.prune.structured.rules_product import GATES
 
 _LAYERS = frozenset({"Conv", "MatMul", "Gemm", *GATES})
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from modelopt_cli.passes.prune.states import GATES
 from modelopt_cli.passes.prune.structured.channels import Axis
 from modelopt_cli.passes.prune.structured.flow import Flow, Product, Refuse
 from modelopt_cli.passes.prune.structured.quantized import stored_weight
 
 Outputs = list[list[Axis] | None]
 
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _KERNEL = "it is a tap of a kernel"
 
 

@@ -16,13 +16,14 @@ from modelopt_cli.errors import UsageError
 from modelopt_cli.passes.base import Pass, PassContext, PassResult, Skip
 from modelopt_cli.passes.prune.limit_fields import MinAgreement, MinSqnr
 from modelopt_cli.passes.prune.limits import LimitJudge, Limits, most_that_holds, teachers
+from modelopt_cli.passes.prune.states import all_states, drop_states
 from modelopt_cli.passes.prune.structured.analysis import Dependencies, find_dependencies
 from modelopt_cli.passes.prune.structured.blocks import Block, remove_blocks
 from modelopt_cli.passes.prune.structured.candidates import find_candidates, without_choice
 from modelopt_cli.passes.prune.structured.groups import Kind
 from modelopt_cli.passes.prune.structured.plan import Budget, Plan
 from modelopt_cli.passes.prune.structured.planner import Planner
-from modelopt_cli.passes.prune.structured.recovery import fits_of, recover, with_first_outputs, without_first_outputs
+from modelopt_cli.passes.prune.structured.recovery import fits_of, recover
 from modelopt_cli.passes.prune.structured.removal import kept_without, left_of, remove_channels
 from modelopt_cli.passes.prune.structured.search import Trial, best_trial
 from modelopt_cli.passes.prune.structured.survey import Candidate, Outputs, Saliency, judging
@@ -102,12 +103,9 @@ class StructuredPruning(Pass):
         Raises:
             UsageError: No calibration data, or a glob of ``include`` or ``exclude`` matches nothing.
         """
-        named = with_first_outputs(model)
-        done = self._pruned(named, ctx)
-        if not done.changed:
-            return replace(done, model=model)
-        if named is not model:
-            without_first_outputs(done.model)
+        with all_states(model) as names:
+            done = self._pruned(model, ctx)
+            drop_states(done.model, names)
         return done
 
     def _pruned(self, model: ir.Model, ctx: PassContext) -> PassResult:

@@ -89,7 +89,7 @@ class SavedStatistics:
         def save() -> None:
             if self._clock() - self._saved_at >= SAVE_EVERY_S:
                 buffer = io.BytesIO()
-                np.savez(buffer, **watch.state())  # type: ignore[arg-type]
+                np.savez(buffer, allow_pickle=False, **watch.state())
                 self._cache.put(KIND, self._unfinished, buffer.getvalue())
                 self._saved_at = self._clock()
 

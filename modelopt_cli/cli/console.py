@@ -20,7 +20,7 @@ PLAIN_LINE_EVERY_SECONDS = 10.0
 
 def say(message: str) -> None:
     """One line on stderr."""
-    print(f"modelopt: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    print_error([f"modelopt: {message}"])
 
 
 def print_error(lines: Iterable[str]) -> None:

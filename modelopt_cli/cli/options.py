@@ -226,7 +226,7 @@ def with_run_flags(command: Callable[..., None]) -> Callable[..., None]:
 
     expanded.__doc__, expanded.__name__ = command.__doc__, command.__name__
     keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-    expanded.__signature__ = inspect.Signature([*keyword_only, *shared])  # type: ignore[attr-defined]
+    vars(expanded)["__signature__"] = inspect.Signature([*keyword_only, *shared])
     expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
     return expanded
 

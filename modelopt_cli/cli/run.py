@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelopt_cli.cli.console import print_json, print_payload, progress_sink
+from modelopt_cli.cli.console import print_error, print_json, print_payload, progress_sink
 from modelopt_cli.cli.files import PIPE, preprocessing, read_model, refuse_two_pipes
 from modelopt_cli.cli.jobs import Job, plan_jobs
 from modelopt_cli.cli.options import RunFlags, check_providers, parse_shapes
@@ -300,8 +300,7 @@ def _print_report(report: RunReport, flags: RunFlags, *, to_stderr: bool) -> Non
 def annotate(report: RunReport) -> None:
     from modelopt_cli.report.annotations import github_annotations
 
-    for line in github_annotations(report):
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
+    print_error(github_annotations(report))
 
 
 def gate_error(report: RunReport, output: Path | None, *, written: bool) -> GateError:

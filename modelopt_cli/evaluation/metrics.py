@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -286,7 +287,7 @@ def choose_metric(name: str, *, allow_code: bool = False) -> AnyMetric:
 
 
 def _metric_options(word: str, text: str) -> dict[str, float | int]:
-    known = {each.name: each for each in fields(METRICS[word])}  # type: ignore[arg-type]
+    known = inspect.signature(METRICS[word]).parameters
     options: dict[str, float | int] = {}
     for part in text.split(",") if text else ():
         key, equals, value = part.partition("=")

@@ -78,10 +78,10 @@ def place(model: Model, feeds: Mapping[str, np.ndarray], setting: Setting) -> Pl
 
 def _shares(nodes: list[AssignedNode], ran: list[NodeRun]) -> tuple[Share, ...]:
     counts = Counter(node.provider for node in nodes) or Counter(run.provider for run in ran)
-    spent: Counter[str] = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     for run in ran:
-        spent[run.provider] += run.ms  # type: ignore[assignment]
-    total, time = counts.total(), spent.total() or 1.0
+        spent[run.provider] += run.ms
+    total, time = counts.total(), sum(spent.values()) or 1.0
     return tuple(Share(name, count, count / total, spent[name] / time) for name, count in counts.most_common())
 
 

@@ -83,9 +83,8 @@ def runtime() -> ModuleType:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # its Linux wheels send some; after the import it is too late
     try:
         module = importlib.import_module("onnxruntime")
-        module.InferenceSession  # noqa: B018  wheels of two flavours that overwrote each other leave an empty package
         module.set_default_logger_severity(4)  # it writes to stderr what we say in one line
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError) as error:  # wheels that overwrote each other leave a package without anything
         raise UsageError(f"onnxruntime cannot be imported: {error}", hint='pip install "modelopt-cli[cpu]"') from error
     return module
 

@@ -7,7 +7,7 @@ number here; the others are mistakes, because nobody can know what was meant (ht
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +91,7 @@ def read_scalar(text: str) -> Any:
         AmbiguousScalarError: YAML 1.1 reads it otherwise; the message says what to write.
     """
     value = _core_schema(text)
-    tag: str = _YAML11.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    tag = _resolve_yaml11(yaml.ScalarNode, text, (True, False))
     kind = tag.rpartition(":")[2]
     if kind not in ("str", _kind(value)):
         raise AmbiguousScalarError(text, _WRITE_INSTEAD.get(kind, "put it in quotes"))
@@ -201,4 +201,4 @@ def _kind(value: object) -> str:
     return {type(None): "null", bool: "bool", int: "int", float: "float"}.get(type(value), "str")
 
 
-_YAML11 = yaml.resolver.Resolver()
+_resolve_yaml11: Callable[[type[yaml.Node], str, tuple[bool, bool]], str] = yaml.resolver.Resolver().resolve

@@ -109,8 +109,9 @@ class Prune(Pass):
         ),
     ] = None
     layers: Annotated[
-        dict[str, Share], Field(description="Shares of single layers, by globs on names of nodes or weights.")
-    ] = {}  # noqa: RUF012  pydantic copies defaults
+        dict[str, Share],
+        Field(default_factory=dict, description="Shares of single layers, by globs on names of nodes or weights."),
+    ]
     include: Annotated[
         tuple[str, ...], Field(description="Globs on names of nodes or weights: only these. Empty: all.")
     ] = ()

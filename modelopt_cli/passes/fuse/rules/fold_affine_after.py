@@ -65,8 +65,7 @@ class FoldAffineAfter(Rule[Found]):
             return
         write(linear, graph, new_weight, None)
         if np.any(bias):
-            dtype = linear.node.inputs[1].const_value.dtype.numpy()  # type: ignore[union-attr]
-            offset = graph.weight(bias.astype(dtype), f"{out.name}_bias")
+            offset = graph.weight(bias.astype(linear.stored.dtype), f"{out.name}_bias")
             out = graph.add("Add", [out, offset], like=last.outputs[0], before=found.chain[0])
         graph.replace(last.outputs[0], out)
 

@@ -78,7 +78,8 @@ def slice_cuts(node: ir.Node, graph: Editor) -> dict[int, Cut] | None:
     )
     if axes is None or steps is None:
         return None
-    return {axis % dims: cut for axis, *cut in zip(axes, starts, ends, steps, strict=True)}  # type: ignore[misc]
+    cuts = zip(starts, ends, steps, strict=True)
+    return {axis % dims: cut for axis, cut in zip(axes, cuts, strict=True)}
 
 
 def _after(first: Cut, second: Cut) -> Cut | None:

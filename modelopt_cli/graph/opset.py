@@ -243,15 +243,18 @@ _CHANGED_MEANING = frozenset({("RoiAlign", 16), ("GroupNormalization", 21), ("Gr
 def _convert(model: ir.Model, domain: str, minimum: int, reason: str) -> None:
     """Let onnx convert the graph without its weights, and put them back by name."""
     light = without_weights(model)
+    refusal = ModelError(
+        f"cannot be raised from opset {model.opset_imports[domain]} to {minimum}: {reason}",
+        hint="export the model again with a newer opset",
+    )
     try:
         converted = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(light), minimum))
     except Exception as error:  # the converter raises whatever its C++ assertions do
-        raise ModelError(
-            f"cannot be raised from opset {model.opset_imports[domain]} to {minimum}: {reason}",
-            hint="export the model again with a newer opset",
-        ) from error
+        raise refusal from error
     graph = converted.graph
     inputs = {value.name for value in model.graph.inputs}
+    if not _keeps_shapes(model.graph, graph):  # of Scan of opset 8, which had a batch, it makes another operator
+        raise refusal
     for value in [value for value in graph.inputs if value.name not in inputs]:
         graph.inputs.remove(value)
     for name, weight in model.graph.initializers.items():
@@ -260,6 +263,12 @@ def _convert(model: ir.Model, domain: str, minimum: int, reason: str) -> None:
             known.const_value = weight.const_value
             graph.register_initializer(known)
     model.graph = graph
+
+
+def _keeps_shapes(old: ir.Graph, new: ir.Graph) -> bool:
+    """Whether the inputs and outputs of a graph are those of another, but for weights that became inputs."""
+    known = {value.name: value.shape for value in (*new.inputs, *new.outputs)}
+    return all(value.name in known and known[value.name] == value.shape for value in (*old.inputs, *old.outputs))
 
 
 def _read(graph: ir.Graph) -> list[ir.Value]:

@@ -90,6 +90,16 @@ def test_what_cannot_be_expressed_is_refused_with_the_operator() -> None:
         assert model.graph.node(0).attributes.get_string("coordinate_transformation_mode") == "output_half_pixel"
 
 
+def test_what_the_converter_makes_another_operator_of_is_refused() -> None:
+    body = """body (float[2] sum, float[2] next) => (float[2] out, float[2] each) {
+        out = Add (sum, next)  each = Relu (out) }"""
+    text = f"""<ir_version: 3, opset_import: ["" : 8]>
+        m (float[1,2] first, float[1,3,2] x) => (float[1,2] y, float[1,3,2] z) {{
+        y, z = Scan <num_scan_inputs = 1, body = {body}> ("", first, x) }}"""
+    with pytest.raises(ModelError, match="opset 9 changed operator 'Scan'"):
+        raise_opset(model_from_text(text), 13)
+
+
 def test_large_weights_are_kept_by_identity() -> None:
     weight = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
     model = model_from_text(

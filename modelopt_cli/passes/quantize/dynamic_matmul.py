@@ -15,7 +15,7 @@ from modelopt_cli.passes.quantize.dynamic_products import Product, find_product,
 from modelopt_cli.passes.quantize.dynamic_rounding import round_product_weight
 from modelopt_cli.passes.quantize.dynamic_stats import InputStatistics
 from modelopt_cli.passes.quantize.gelu import approximate_gelu
-from modelopt_cli.passes.quantize.smooth import apply_scales, choose_scales, worthwhile_gain
+from modelopt_cli.passes.quantize.smooth import LEAST_GAIN, LEAST_GAIN_FOLDED, apply_scales, choose_scales
 from modelopt_cli.targets.target import Target
 
 MICROSOFT = "com.microsoft"
@@ -146,9 +146,8 @@ class _Writer:
         if self._options.smooth and known is not None and not any(product.is_tied for product in group):
             readers = [product.node for product in group]
             absorber = find_absorber(source, first.channels, readers)
-            matrices = [product.matrix() for product in group]
-            gain = worthwhile_gain(sum(m.shape[1] for m in matrices), folded=absorber is not None)
-            scales = choose_scales(known, matrices, least_gain=gain)
+            gain = LEAST_GAIN if absorber is None else LEAST_GAIN_FOLDED
+            scales = choose_scales(known, [product.matrix() for product in group], least_gain=gain)
             if scales is not None:
                 source = apply_scales(self._model, source, scales, readers, absorber)
         quantized = self._quantize_input(first.node, source)

@@ -21,12 +21,12 @@ from modelopt_cli.calibration.ranges import ChannelStats
 from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.graph.edit import add_weight, constant, forget_names, only_reader
 from modelopt_cli.passes.quantize.channel_sets import CHANNEL_AXIS, ChannelSet, channel_sets, output_axis
+from modelopt_cli.passes.quantize.smooth import SECOND_ORDER
 from modelopt_cli.progress import Progress
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)  # exponents of the migration, tried in turn
 LARGEST_FACTOR = 64.0  # of a channel that is next to nothing
 LEAST_GAIN = 1.05  # noise power before / after
-WEIGHT_SHARE = 0.4  # of the rounding noise of weights that second-order rounding leaves, typically
 
 
 def equalize(model: ir.Model, data: Dataset, progress: Progress) -> tuple[ir.Model, list[str]]:
@@ -114,7 +114,7 @@ def _noise(found: ChannelSet, known: Sequence[ChannelStats], factors: np.ndarray
         steps = np.square(np.abs(rows).max(axis=1) / 127) / 12
         inputs = np.broadcast_to(_by_input(reader, square), scaled.shape)
         power = np.moveaxis(inputs, output_axis(reader), 0).reshape(len(rows), -1).sum(axis=1)
-        total += WEIGHT_SHARE * float(steps @ power)
+        total += SECOND_ORDER * float(steps @ power)
     return total
 
 

@@ -14,23 +14,8 @@ from modelopt_cli.passes.quantize.dynamic_stats import InputStatistics
 STRENGTHS = (0.7, 1.0)  # exponents of the migration
 THRESHOLDS = 20  # channel magnitudes above which a channel is scaled, tried from the median to the largest
 LEAST_GAIN = 2.0  # noise power before / after that is worth one more elementwise operator
-WIDE = 576  # columns of a product beside which that operator is cheap: below, the gain has to be larger
 LEAST_GAIN_FOLDED = 1.1  # when a weight in front takes the scales for nothing
 SECOND_ORDER = 0.4  # share of the rounding noise of weights that second-order rounding leaves, typically
-
-
-def worthwhile_gain(columns: int, *, folded: bool) -> float:
-    """The gain in noise power that scales have to bring.
-
-    A Mul on the input costs as much as some columns of the product, whatever the number of rows and inputs: with 64
-    rows, 4 % of the time of a product 384 -> 1536, and 12 % of one 1536 -> 384 (onnxruntime 1.32). minilm loses 0.3 dB
-    by the two of six that go, and 4.8 dB by the next two.
-
-    Args:
-        columns: Of all products that read the input.
-        folded: Whether the scales cost nothing, because a weight in front takes them.
-    """
-    return LEAST_GAIN_FOLDED if folded else LEAST_GAIN * max(1.0, WIDE / columns)
 
 
 def choose_scales(

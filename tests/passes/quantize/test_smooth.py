@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelopt_cli.passes.quantize.dynamic_stats import InputStatistics
-from modelopt_cli.passes.quantize.smooth import apply_scales, choose_scales, worthwhile_gain
+from modelopt_cli.passes.quantize.smooth import apply_scales, choose_scales
 from modelopt_cli.testing import model_from_text, op_types
 
 RNG = np.random.default_rng(0)
@@ -65,9 +65,3 @@ def test_expected_noise_never_grows(factor: float, channel: int, seed: int) -> N
         exact = rows @ w
         before, after = (((quantized_product(rows, w, s) - exact) ** 2).sum() for s in (np.ones(24), scales))
         assert after < before
-
-
-def test_a_narrow_product_asks_for_more_gain_and_scales_at_no_cost_for_little() -> None:
-    assert worthwhile_gain(4096, folded=False) == worthwhile_gain(1152, folded=False) == 2.0
-    assert worthwhile_gain(384, folded=False) == 3.0
-    assert worthwhile_gain(16, folded=True) == 1.1

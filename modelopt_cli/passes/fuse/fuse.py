@@ -13,6 +13,7 @@ from modelopt_cli.graph.opset import raise_opset
 from modelopt_cli.graph.shapes import infer_shapes, knows_all_shapes
 from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.fuse.engine import Outcome, apply_rules
+from modelopt_cli.passes.fuse.rules.select_first import SelectFirst
 from modelopt_cli.passes.fuse.rules.table import FUSE, Table, finishing
 from modelopt_cli.passes.fuse.selection import RulePass, count_nodes
 
@@ -39,7 +40,11 @@ class Fuse(RulePass):
         forget_names(model)
         nodes, table = count_nodes(all_graphs(model)), self._selected(FUSE)
         outcome = _apply_until_stable(model, table, ctx.target.max_opset)
-        outcome = _finish(model, self._selected(finishing(ctx.target)), outcome, ctx.target.max_opset)
+        for last in finishing(ctx.target):
+            outcome = _finish(model, self._selected(last), outcome, ctx.target.max_opset)
+        if SelectFirst.name in outcome.applied:  # a selection in a new place lets others see what they could not before
+            again = _apply_until_stable(model, table, ctx.target.max_opset)
+            outcome = Outcome(outcome.applied + again.applied, set(), outcome.refused | again.refused)
         details = {
             "nodes": {"before": nodes, "after": count_nodes(all_graphs(model))},
             "rules": dict(sorted(outcome.applied.items())),

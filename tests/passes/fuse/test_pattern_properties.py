@@ -73,6 +73,7 @@ PATTERNS: dict[str, str] = {
     "gather-before-transpose": "t = Transpose <perm = [1, 0, 2, 3]> (x) u = Gather <axis = 1> (t, nought) y = Relu(u)",
     "merge-reshapes": "t = Reshape(x, flat) y = Reshape(t, rows)",
     "merge-slices": "t = Slice(x, zeroth, index, index) y = Slice(t, zeroth, four, second)",
+    "select-first": "t = MatMul(x, last) u = Mul(t, three) r = Tanh(u) y = Gather <axis = 2> (r, single)",
     "slice-to-gather": "t = Slice(x, zeroth, index, index) y = Squeeze(t, index)",
     "merge-concats": "t = Concat <axis = 1> (x, x) u = Relu(x) y = Concat <axis = 1> (u, t)",
 }

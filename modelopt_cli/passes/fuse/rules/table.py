@@ -51,6 +51,7 @@ from modelopt_cli.passes.fuse.rules.recognise_norm import RecogniseNorm
 from modelopt_cli.passes.fuse.rules.recognise_rotary import RecogniseRotary
 from modelopt_cli.passes.fuse.rules.recognise_sigmoid import RecogniseSigmoid, RecogniseSoftplus, RecogniseSoftsign
 from modelopt_cli.passes.fuse.rules.scale_part_backward import ScalePartBackward
+from modelopt_cli.passes.fuse.rules.select_first import SelectFirst
 from modelopt_cli.passes.fuse.rules.sequence_to_split import SequenceToSplit
 from modelopt_cli.passes.fuse.rules.sink_weights import SinkWeights
 from modelopt_cli.passes.fuse.rules.static_reshape import StaticReshape
@@ -89,15 +90,17 @@ FUSE: Table = (
     *SIMPLIFY,
 )
 
-# Last, because no other rule would know the patterns again: what onnxruntime's CPU is fast with.
-FINISH_ON_CPU: Table = ((FuseAttention(),), (PartResidual(),), (SinkWeights(),))
+# After all others, because no other rule would know the patterns again.
+ATTENTION_ON_CPU: Table = ((FuseAttention(),),)  # what onnxruntime's CPU is fast with
+LAST: Table = ((SelectFirst(),),)
+LAST_ON_CPU: Table = ((SelectFirst(),), (PartResidual(),), (SinkWeights(),))
 
-ALL: Table = (*FUSE, *FINISH_ON_CPU)
+ALL: Table = (*FUSE, *ATTENTION_ON_CPU, *LAST_ON_CPU)
 
 
-def finishing(target: Target) -> Table:
-    """The rules that come after all others on a target: measured on onnxruntime's CPU, and only for that."""
-    return FINISH_ON_CPU if target.provider == "cpu" else ()
+def finishing(target: Target) -> tuple[Table, ...]:
+    """The tables that come after all others on a target, one after the other, each with the opsets that it asks for."""
+    return (ATTENTION_ON_CPU, LAST_ON_CPU) if target.provider == "cpu" else (LAST,)
 
 
 def rule_names(table: Table) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DEFAULT_MB = 256.0
+COPIES = 2  # of a tensor that is looked at: the session's, and the array that it hands out
 
 
 @dataclass(frozen=True)
@@ -41,5 +42,8 @@ class WorkingMemory:
 
     @property
     def patches_mb(self) -> float:
-        """Of second moments of the patches of convolutions, and of one sample's inputs of them."""
-        return self.tensors_mb * 3 / 16
+        """Of second moments of the patches of convolutions, with all copies of one sample's inputs of them.
+
+        A quarter is left to the rounding of the largest weight; with more than half of the default there is one pass.
+        """
+        return 0.75 * min(COPIES * self.tensors_mb, DEFAULT_MB)

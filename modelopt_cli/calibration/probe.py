@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
@@ -101,6 +100,7 @@ def probe_in_groups(
     label: str,
     spare_mb: float = 0.0,
     watch: Watch | None = None,
+    sizes: Mapping[str, float] | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every wanted tensor of every sample, as (name, array), within a bound on what is held at once.
 
@@ -119,6 +119,7 @@ def probe_in_groups(
         spare_mb: Memory beyond the bound, for samples that run beside the first.
         watch: Told after each sample, and asked after each turn whether to leave the rest. What it has seen already is
             passed over, and then constants are not given again.
+        sizes: `tensor_sizes`, where they are known.
 
     Raises:
         ModelError: There is no such tensor, or the model does not load.
@@ -127,7 +128,9 @@ def probe_in_groups(
     constants = {name: array for name in tensors if (array := _constant(model, name)) is not None}
     if watch is None or not watch.seen:
         yield from constants.items()
-    sizes = _sizes(model, [n for n in tensors if n not in constants], dataset, threads)
+    wanted = [name for name in tensors if name not in constants]
+    known = tensor_sizes(model, wanted, dataset, threads) if sizes is None else sizes
+    sizes = {name: known[name] for name in wanted}
     groups = _groups(sizes, max_memory_mb)
     total = len(dataset)
     turn = total if watch is None else max(watch.turn // dataset.batch_size, 1) * dataset.batch_size
@@ -193,18 +196,29 @@ def without_repeats(array: np.ndarray, batch: int, valid: int) -> np.ndarray:
 
 def _groups(sizes: Mapping[str, float], max_memory_mb: float) -> list[list[str]]:
     groups: list[list[str]] = []
-    held = math.inf
+    held = 0.0
     for name, size in sizes.items():
         held += size
-        if held > max_memory_mb * 2**20:
+        if not groups or held > max_memory_mb * 2**20:
             groups.append([])
             held = size
         groups[-1].append(name)
     return groups
 
 
-def _sizes(model: ir.Model, tensors: Sequence[str], dataset: Dataset, threads: int) -> dict[str, float]:
-    """Bytes of each tensor on the first sample: a run in which every wanted tensor is asked for its shape alone."""
+def tensor_sizes(model: ir.Model, tensors: Sequence[str], dataset: Dataset, threads: int = 1) -> dict[str, float]:
+    """Bytes of each tensor on the first sample: a run in which every wanted tensor is asked for its shape alone.
+
+    Args:
+        model: It is not edited.
+        tensors: Names of inputs and of what nodes of the main graph make.
+        dataset: Samples that fit the model.
+        threads: Threads of the session.
+
+    Raises:
+        ModelError: There is no such tensor, or the model does not load.
+        DataError: The data set is empty, or its first sample is bad.
+    """
     sample = next(iter(dataset), None)
     if sample is None:
         raise DataError("holds no samples", where=dataset.source)

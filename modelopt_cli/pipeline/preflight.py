@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelopt_cli.calibration.memory import WorkingMemory
+from modelopt_cli.calibration.memory import COPIES, WorkingMemory
 from modelopt_cli.errors import PassError, UsageError
 from modelopt_cli.format import format_bytes, format_seconds
 from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, SourceModel, check_room
@@ -27,7 +27,6 @@ from modelopt_cli.recipe.schema import Recipe
 FILES_IN_MEMORY = 4.5
 FILES_IN_MEMORY_OUTSIDE = 2.5  # weights in files of their own are mapped; the sessions of both sides copy them
 SESSIONS_AT_ONCE = 2  # the original's and the result's
-COPIES = 2  # of a tensor that calibration looks at: the session's, and the array that it hands out
 LEAST_WORKING_MB = 16.0
 RUNS_EACH_SAMPLE = 4  # calibration: ranges, rounding, and the judge of both sides
 SAY_ABOVE_S = 30.0

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from modelopt_cli.calibration.memory import WorkingMemory
-from modelopt_cli.calibration.probe import probe_in_groups
+from modelopt_cli.calibration.memory import COPIES, WorkingMemory
+from modelopt_cli.calibration.probe import BYTES_PER_VALUE, probe_in_groups, tensor_sizes
 from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.graph.edit import constant
 from modelopt_cli.progress import Progress
 
 POSITIONS = 96  # patches per sample and node, spread over the picture: neighbours say the same
-PATCHES_AT_ONCE = 768  # with few at a time, reading and writing the K x K moment would take longer than the product
+PATCHES_AT_ONCE = 4 * POSITIONS  # one sample's alone: reading and writing the K x K moment would take its time too
 LARGE_PATCH = 256
 LARGEST_PATCH = 2304  # 256 channels of 3 x 3; above, the covariance costs more time and memory than it gives
 
@@ -76,7 +77,10 @@ def collect_patches(
     progress: Progress,
     memory: WorkingMemory | None = None,
 ) -> Iterator[tuple[ir.Node, PatchStatistics]]:
-    """Statistics of each node's input patches, in batches that together stay within the memory.
+    """Statistics of each node's input patches, in batches whose moments and inputs stay within the memory together.
+
+    The first layers of a network have large inputs and small moments, the last ones the reverse: one bound for both
+    takes half of the passes that a bound for each took.
 
     Args:
         model: The float model.
@@ -86,24 +90,44 @@ def collect_patches(
         memory: What may be held.
     """
     memory = memory or WorkingMemory()
+    nodes = [node for node in nodes if 0 < patch_size(node)[1] <= LARGEST_PATCH]
+    if nodes:
+        sizes = tensor_sizes(model, list(dict.fromkeys(map(source_of, nodes))), dataset)
+        for batch in _batches(nodes, sizes, memory.patches_mb * 2**20):
+            yield from _collect(model, batch, dataset, progress, memory, sizes)
+
+
+def _batches(nodes: Sequence[ir.Node], sizes: Mapping[str, float], limit: float) -> Iterator[list[ir.Node]]:
+    """Nodes in order, as many at a time as ``limit`` bytes hold; one at least."""
     batch: list[ir.Node] = []
-    held = 0.0
+    sources: dict[str, float] = {}
+    moments = 0.0
     for node in nodes:
-        groups, size = patch_size(node)
-        if size == 0 or size > LARGEST_PATCH:
-            continue
-        need = groups * size * size * 4 / 2**20
-        if batch and held + need > memory.patches_mb:
-            yield from _collect(model, batch, dataset, progress, memory)
-            batch, held = [], 0.0
+        source, moment = source_of(node), _moment_bytes(node)
+        inputs = COPIES * sum((sources | {source: sizes[source]}).values())
+        if batch and moments + moment + inputs > limit:
+            yield batch
+            batch, sources, moments = [], {}, 0.0
         batch.append(node)
-        held += need
+        sources[source] = sizes[source]
+        moments += moment
     if batch:
-        yield from _collect(model, batch, dataset, progress, memory)
+        yield batch
+
+
+def _moment_bytes(node: ir.Node) -> int:
+    """What an accumulator holds: the moment, and the patches that wait for it."""
+    groups, size = patch_size(node)
+    return groups * size * (size + (PATCHES_AT_ONCE if size >= LARGE_PATCH else 0)) * BYTES_PER_VALUE
 
 
 def _collect(
-    model: ir.Model, nodes: Sequence[ir.Node], dataset: Dataset, progress: Progress, memory: WorkingMemory
+    model: ir.Model,
+    nodes: Sequence[ir.Node],
+    dataset: Dataset,
+    progress: Progress,
+    memory: WorkingMemory,
+    sizes: Mapping[str, float],
 ) -> Iterator[tuple[ir.Node, PatchStatistics]]:
     found = {node: _Accumulator(*patch_size(node)) for node in nodes}
     readers: dict[str, list[ir.Node]] = {}
@@ -114,10 +138,11 @@ def _collect(
         list(readers),
         dataset,
         threads=1,
-        max_memory_mb=memory.patches_mb,
+        max_memory_mb=math.inf,
         spare_mb=memory.spare_mb,
         progress=progress,
         label="second moments",
+        sizes=sizes,
     )
     for name, array in stream:
         for node in readers[name]:

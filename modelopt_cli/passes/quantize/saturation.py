@@ -59,7 +59,7 @@ def find_saturating(
         list(readers),
         dataset.take(SAMPLES),
         threads=1,
-        max_memory_mb=memory.patches_mb,
+        max_memory_mb=memory.inputs_mb,
         spare_mb=memory.spare_mb,
         progress=progress,
         label="16-bit sums",

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from modelopt_cli.calibration.memory import COPIES
 from modelopt_cli.graph.edit import constant, replace_weight
-from modelopt_cli.passes.quantize.patches import collect_patches
+from modelopt_cli.passes.quantize.patches import _batches, collect_patches
 from modelopt_cli.passes.quantize.second_order import round_products
 from modelopt_cli.passes.quantize.weights import quantize_weight
 from modelopt_cli.progress import Silent
@@ -115,3 +116,19 @@ def test_a_matmul_keeps_its_mean_without_a_bias():
     nearest, second = (each.dequantize() for each in (quantize_weight(weight, axis=1), found.weights["w", 1]))
     errors = [sum(np.square(x @ (each - weight)).sum() for x in data.arrays) for each in (nearest, second)]
     assert errors[1] < 0.3 * errors[0]
+
+
+def test_nodes_share_passes_as_far_as_moments_and_inputs_fit_together():
+    text = """net (float[4,32] x) => (float[4,8] y) {
+        a = MatMul (x, w) b = MatMul (x, w) c = MatMul (a, w) y = MatMul (c, v) }"""
+    weights = {"w": np.ones((32, 32), np.float32), "v": np.ones((32, 8), np.float32)}
+    nodes = list(model_from_text(text, **weights).graph)
+    moment, large = 32 * 32 * 4, 5000.0
+
+    def counts(limit):
+        return [len(batch) for batch in _batches(nodes, {"x": large, "a": 100.0, "c": 100.0}, limit)]
+
+    assert counts(0) == [1, 1, 1, 1]
+    assert counts(4 * moment + COPIES * (large + 200)) == [4]
+    assert counts(2 * moment + COPIES * large) == [2, 2]  # both read x, which is held once; then it is let go
+    assert counts(2 * moment + COPIES * large - 1) == [1, 1, 2]

@@ -93,6 +93,7 @@ def profile_nodes(
     provider: str = "cpu",
     threads: int = 1,
     config: Mapping[str, str] | None = None,
+    count: bool = True,
 ) -> OpProfile:
     """As `profile_ops`, under the names of the file, with operations and bytes.
 
@@ -104,6 +105,7 @@ def profile_nodes(
         provider: See `open_session`.
         threads: Threads inside an operator.
         config: Session configuration entries.
+        count: Whether operations are counted too, which takes another session.
 
     Raises:
         UsageError: Fewer than one run.
@@ -120,7 +122,7 @@ def profile_nodes(
         optimized = ir.load(path)
         covered = covered_nodes(graph, optimized)
         weights, reads = _weight_bytes(optimized), _reads(optimized)
-    operations = _operations(model, graph, feeds)
+    operations = _operations(model, graph, feeds) if count else {}
     activations = {run.name: run.data_bytes for run in ran}
     times = [
         replace(

@@ -25,6 +25,7 @@ from modelopt_cli.profiling.track import Block, Feeds, Track, time_blocks, time_
 BUDGET_S = 4.0
 REBUILDS = 4
 MAX_REBUILDS = 20
+FEWEST_REBUILDS = 2  # with one, only the prior tells how much the luck of sessions spreads
 LOAD_SHARE = 0.25  # more rebuilds than asked for, while loading them takes no more than this share of the budget
 MIN_ROUNDS = 4  # of each rebuild, before there are more rebuilds
 SLOT_S = 0.002  # a fast model runs several times in a row: single runs would time what the other left in the caches
@@ -68,6 +69,8 @@ class Budget:
         runs: At least this many runs of each model, instead of a time.
         until: Go on until each interval reaches this share of its value to either side, `limit_s` at most.
         limit_s: See ``until``.
+        outside: Stop, after `FEWEST_REBUILDS` at least, when the whole interval of every ratio is below the first
+            number or above the second: for whoever only wants to know that.
     """
 
     seconds: float = BUDGET_S
@@ -75,6 +78,7 @@ class Budget:
     runs: int | None = None
     until: float | None = None
     limit_s: float = UNTIL_LIMIT_S
+    outside: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.seconds <= 0 or self.rebuilds < 1 or (self.runs is not None and self.runs < 1):
@@ -110,11 +114,11 @@ def compare_latency(
     threads: int = 1,
     budget_s: float = BUDGET_S,
     rebuilds: int = REBUILDS,
+    outside: tuple[float, float] | None = None,
 ) -> LatencyComparison:
-    """Time two models against each other; see `compare_many`."""
-    return compare_many(
-        original, [result], feeds, provider=provider, threads=threads, budget_s=budget_s, rebuilds=rebuilds
-    )[0]
+    """Time two models against each other; see `compare_many`, and `Budget` for ``outside``."""
+    budget = Budget(budget_s, rebuilds, outside=outside)
+    return measure([original, result], feeds, Setting(provider, threads), budget).comparisons[0]
 
 
 def compare_many(
@@ -233,7 +237,7 @@ def _interleave(models: Sequence[Model], feeds: Feeds, setting: Setting, budget:
     built, planned, started = 0, budget.rebuilds, time.perf_counter()
     with contextlib.ExitStack() as stack:
         sources = [stack.enter_context(loadable(model)) for model in models]
-        while built < planned or _too_wide(tracks, budget, started):
+        while (built < planned and not _is_decided(tracks, budget)) or _too_wide(tracks, budget, started):
             turned = range(len(sources)) if built % 2 == 0 else range(len(sources) - 1, -1, -1)
             start = time.process_time()  # on a busy machine rebuilds are needed most: what others take does not count
             sessions = {i: setting.open(sources[i]) for i in turned}
@@ -281,6 +285,15 @@ def _too_wide(tracks: Sequence[Track], budget: Budget, started: float) -> bool:
         return False
     intervals = [ratio_interval(_ratios(tracks[0], track)) for track in tracks[1:]] or [tracks[0].interval()]
     return any(max(each.high - each.value, each.value - each.low) > budget.until * each.value for each in intervals)
+
+
+def _is_decided(tracks: Sequence[Track], budget: Budget) -> bool:
+    """Whether each candidate is outside of what the budget asks about."""
+    if budget.outside is None or len(tracks[0].rounds_ms) < FEWEST_REBUILDS:
+        return False
+    low, high = budget.outside
+    intervals = [ratio_interval(_ratios(tracks[0], track)) for track in tracks[1:]]
+    return all(each.high < low or each.low > high for each in intervals)
 
 
 def _has_cpu_clock(setting: Setting) -> bool:

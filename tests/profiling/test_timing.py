@@ -49,6 +49,16 @@ def test_a_budget_too_small_still_gives_a_round_for_each_rebuild() -> None:
     assert result.original.runs >= 6
 
 
+@pytest.mark.parametrize(
+    ("models", "outside", "rebuilds"),
+    [((1, 400), (0.0, 1.5), 2), ((400, 1), (0.7, 1.5), 2), ((400, 1), (0.0, 1.5), 6), ((1, 400), None, 6)],
+    ids=["slower", "faster", "only slower is asked for", "not asked"],
+)
+def test_what_is_decided_is_not_timed_on(models, outside, rebuilds) -> None:
+    result = compare_latency(*map(chain, models), X, budget_s=0.3, rebuilds=6, outside=outside)
+    assert result.rebuilds == rebuilds if rebuilds == 2 else result.rebuilds >= rebuilds
+
+
 @pytest.mark.parametrize(("budget", "rebuilds"), [(0, 4), (1, 0)])
 def test_no_time_is_no_measurement(budget: float, rebuilds: int) -> None:
     with pytest.raises(UsageError, match="cannot time with"):

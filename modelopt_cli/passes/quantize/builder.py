@@ -17,6 +17,7 @@ from modelopt_cli.graph.edit import drop_unread_weights, forget_names
 from modelopt_cli.graph.residual import residuals_to_add, residuals_to_sum
 from modelopt_cli.passes.base import PassResult
 from modelopt_cli.passes.quantize.grids import assign_grids, calibrated_values, tensors_to_calibrate
+from modelopt_cli.passes.quantize.groups import Group, all_groups, static_groups
 from modelopt_cli.passes.quantize.kinds import has_weight
 from modelopt_cli.passes.quantize.params import SMALLEST_SCALE, QuantParams
 from modelopt_cli.passes.quantize.patches import collect_patches, source_of
@@ -26,6 +27,7 @@ from modelopt_cli.passes.quantize.regions import Regions, choose_regions
 from modelopt_cli.passes.quantize.saturation import find_saturating
 from modelopt_cli.passes.quantize.second_order import Rounding, round_products
 from modelopt_cli.passes.quantize.shapes import observed_shapes
+from modelopt_cli.passes.quantize.signature import positions
 from modelopt_cli.passes.quantize.silu import SILU, in_silu, write_quick_gelu
 from modelopt_cli.passes.quantize.weight_only import store_weights_as_int8
 from modelopt_cli.passes.quantize.weighted import WeightWriter
@@ -110,44 +112,62 @@ class Builder:
         self.observers = tuple(observers)
         self.calibration_samples = 0
         self._ranges: dict[ObserverName, dict[str, Range]] = {observer: {} for observer in observers}
+        self._rough: dict[str, Range] = {}
         self._rounding = Rounding({}, {})
         self._saturates: dict[str, bool] = {}
         self._weights: dict[tuple[str, int | None], QuantizedWeight] = {}
         self.judged = data.take(JUDGED_SAMPLES)
         self.sample: Sample = next(iter(data))
         self.shapes = observed_shapes(model, self.sample)
+        self.places = positions(model.graph, self.shapes)
 
     def regions(self, plan: Plan) -> Regions:
         """What a plan would run as integers, on the nodes of the float model."""
         return self._choose(self._model.graph, plan)
 
+    def groups(self, plan: Plan) -> list[Group]:
+        """What shares one decision under a plan; with what finds its ranges at run time, where that is done."""
+        regions = self.regions(plan)
+        return static_groups(regions) if self._rest is None else all_groups(self._model.graph, regions, plan)
+
     def _choose(self, graph: ir.Graph, plan: Plan) -> Regions:
         """A float SiLU pays only as one operator."""
-        return choose_regions(graph, self.scheme, plan if self._contrib else plan.with_ops(SILU), self.shapes)
+        allowed = plan if self._contrib else plan.with_ops(SILU)
+        return choose_regions(graph, self.scheme, allowed, self.shapes, self.places)
 
     @property
     def has_silu(self) -> bool:
         """Whether there is a SiLU that may be one float operator."""
         return self._contrib and any(in_silu(node) for node in self._model.graph)
 
-    def calibrate(self, plan: Plan) -> None:
-        """Collect the ranges of a plan's tensors that are not known yet, by all observers."""
-        known = self._ranges[self.observers[0]]
+    def calibrate(self, plan: Plan, *, roughly: bool = False) -> None:
+        """Collect the ranges of a plan's tensors that are not known yet, by all observers.
+
+        Args:
+            plan: What runs as integers.
+            roughly: From one sample, for a model that is only timed: most variants are not adopted.
+        """
+        known = set(self._ranges[self.observers[0]])
+        known |= set(self._rough) if roughly else set()
         wanted = [name for name in tensors_to_calibrate(self.regions(plan)) if name not in known]
-        if wanted:
-            found = collect_range_choices(
-                self._model,
-                wanted,
-                self._data,
-                self.observers,
-                options=self._options,
-                memory=self._memory,
-                progress=self._progress,
-                cache=self._cache,
-            )
-            self.calibration_samples = max(self.calibration_samples, found.samples)
-            for observer, ranges in found.ranges.items():
-                self._ranges[observer] |= ranges
+        if not wanted:
+            return
+        found = collect_range_choices(
+            self._model,
+            wanted,
+            self._data.take(1) if roughly else self._data,
+            self.observers[:1] if roughly else self.observers,
+            options=self._options,
+            memory=self._memory,
+            progress=self._progress,
+            cache=None if roughly else self._cache,
+        )
+        if roughly:
+            self._rough |= found.ranges[self.observers[0]]
+            return
+        self.calibration_samples = max(self.calibration_samples, found.samples)
+        for observer, ranges in found.ranges.items():
+            self._ranges[observer] |= ranges
 
     def mixed(self, plan: Plan) -> list[str]:
         """Concat nodes of a plan whose inputs have so different ranges that one 8-bit grid ruins the smaller."""
@@ -168,6 +188,7 @@ class Builder:
         *,
         only: Collection[str] | None = None,
         final: bool = False,
+        timed: bool = False,
     ) -> Built:
         """The model under a plan.
 
@@ -176,7 +197,8 @@ class Builder:
             observer: How ranges follow from values; None for the first.
             only: Of what the plan runs as integers, these nodes alone (by `label`), and nothing besides: what the
                 error of a part is measured on.
-            final: Whether this is the result, for which rounding and ``rest`` take their time, or a draft to be timed.
+            final: Whether this is the result, for which rounding and ``rest`` take their time, or a draft.
+            timed: Whether nothing but its latency is looked at: ranges that are not known are then rough ones.
         """
         clone = self._model.clone()
         forget_names(clone)  # clones share the list of names: the result must not depend on how many were tried
@@ -185,7 +207,7 @@ class Builder:
             regions = Regions({node: what for node, what in regions.integer.items() if label(node) in only}, ())
         for node in regions.integer:
             node.name = label(node)  # the runtime names an integer kernel after its node alone
-        self.calibrate(plan)
+        self.calibrate(plan, roughly=timed)
         grids = assign_grids(regions, self._chosen(regions, observer or self.observers[0]), self.scheme)
         if self.scheme.reduce_range:
             self._find_saturating(plan, grids)
@@ -224,7 +246,7 @@ class Builder:
         for name, value in calibrated_values(regions).items():
             scores = any(use.node.op_type in TAIL_READERS for use in value.uses()) or value.is_graph_output()
             rule: ObserverName = "minmax" if scores and "minmax" in self._ranges else observer
-            ranges[name] = self._ranges[rule][name]
+            ranges[name] = self._ranges[rule].get(name) or self._rough[name]
         return ranges
 
     def _round(self, plan: Plan) -> Rounding:

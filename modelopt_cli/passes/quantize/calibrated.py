@@ -18,7 +18,7 @@ from modelopt_cli.passes.base import Pass, PassContext, PassResult
 from modelopt_cli.passes.quantize.builder import Builder, Built
 from modelopt_cli.passes.quantize.equalize import equalize
 from modelopt_cli.passes.quantize.explain import SECONDS, explain_plan
-from modelopt_cli.passes.quantize.groups import PRODUCTS, Group, all_groups, static_groups
+from modelopt_cli.passes.quantize.groups import PRODUCTS, Group
 from modelopt_cli.passes.quantize.guard import COLLAPSED_DB, Kept, Limits, keep_within
 from modelopt_cli.passes.quantize.output_error import OutputError, OutputJudge
 from modelopt_cli.passes.quantize.plan import Plan, label
@@ -160,8 +160,7 @@ def _measured(
     deadline: float,
     ctx: PassContext,
 ) -> list[GroupError]:
-    regions = builder.regions(search.plan)
-    groups = static_groups(regions) if alone is None else all_groups(model.graph, regions, search.plan)
+    groups = builder.groups(search.plan)
     return measure_groups(groups, builder, search.plan, judge, alone, deadline=deadline, progress=ctx.progress)
 
 
@@ -193,6 +192,7 @@ def _adopt(search: Search, kept: Kept) -> None:
         for where, found in (("with ranges at run time", late), ("in float", names)):
             if found:
                 search.log.append(f"{len(found)} groups {where}, because the outputs would not keep: {_names(found)}")
+    search.moved = frozenset(node for group in kept.reverted for node in group.nodes)
     search.holds = kept.holds
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import onnx_ir as ir
@@ -11,18 +12,21 @@ import onnx_ir as ir
 from modelopt_cli.passes.base import Skip
 from modelopt_cli.passes.quantize.builder import Builder
 from modelopt_cli.passes.quantize.group_times import group_times
-from modelopt_cli.passes.quantize.groups import Group, all_groups, static_groups
+from modelopt_cli.passes.quantize.groups import Group
 from modelopt_cli.passes.quantize.output_error import OutputJudge
-from modelopt_cli.passes.quantize.plan import label
 from modelopt_cli.passes.quantize.search import Search
 from modelopt_cli.passes.quantize.sensitivity import DynamicAlone, measure_groups
-from modelopt_cli.passes.quantize.signature import signature
+from modelopt_cli.passes.quantize.signature import place_of
 from modelopt_cli.progress import Progress
 
 SECONDS = 60.0  # for errors, where somebody asks for them
 _WHY = {
     "static": "the target has integer kernels for it, and the whole is faster with them",
     "dynamic": "no integer kernel feeds it: its range is found at run time",
+}
+_KEPT = {
+    "dynamic": "the outputs would not keep with a range from calibration data",
+    "float": "the outputs would not keep with it in int8",
 }
 
 
@@ -48,9 +52,7 @@ def explain_plan(
         progress: Where to say how far it is.
         seconds: For errors; groups that they leave no time for are listed without.
     """
-    regions = builder.regions(search.plan)
-    groups = static_groups(regions) if alone is None else all_groups(model.graph, regions, search.plan)
-    groups = [] if search.plan.float_only else groups
+    groups = [] if search.plan.float_only else builder.groups(search.plan)
     deadline = time.monotonic() + seconds
     errors = {
         each.group.name: each.alone.worst.sqnr_db
@@ -58,14 +60,29 @@ def explain_plan(
     }
     names = {node for group in groups for node in group.nodes}
     before, after = group_times((model, search.built.model), model.graph, groups, builder.sample)
-    nodes = {label(node): node for node in model.graph}
     rows = [
-        _row(group, before, after, errors.get(group.name))
-        | {"block": signature((nodes[name] for name in group.nodes if name in nodes), builder.shapes)}
+        _row(group, before, after, errors.get(group.name)) | {"block": place_of(group, builder.places)}
         for group in groups
     ]
     float_nodes = [skip for skip in skipped if skip.node not in names]
-    return rows + [_float_row(skip, before.get(skip.node), after.get(skip.node)) for skip in float_nodes]
+    rows += [_float_row(skip, before.get(skip.node), after.get(skip.node)) for skip in float_nodes]
+    _say_what_was_moved(rows, groups, search.moved, builder.places)
+    return rows
+
+
+def _say_what_was_moved(
+    rows: Iterable[dict[str, Any]], groups: Iterable[Group], moved: Collection[str], places: Mapping[str, str]
+) -> None:
+    """Why a group left its class for the sake of the outputs, and how many of that class stayed."""
+    stayed: dict[str, Counter[str]] = {}
+    for group in groups:
+        for node in set(group.nodes) - set(moved):
+            stayed.setdefault(places.get(node, node), Counter())[group.way] += 1
+    for row in rows:
+        if row["group"] in moved and row["way"] in _KEPT:
+            twins = stayed.get(places.get(row["group"], row["group"]), Counter())
+            split = "".join(f"; {count} at its place in other blocks stay {way}" for way, count in twins.items())
+            row["why"] = _KEPT[row["way"]] + split
 
 
 def _row(group: Group, before: Mapping[str, float], after: Mapping[str, float], error: float | None) -> dict[str, Any]:

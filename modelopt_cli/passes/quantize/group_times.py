@@ -51,7 +51,7 @@ def _milliseconds(model: ir.Model, sample: Sample, homes: Mapping[str, str]) -> 
     """Time per run by group, and by node for what is in none; a fused kernel counts for all that it stands for."""
     groups = set(homes.values())
     found: dict[str, float] = {}
-    for each in profile_nodes(model, model, sample, RUNS).times:
+    for each in profile_nodes(model, model, sample, RUNS, count=False).times:
         own = _home(each.name, homes)
         nodes = () if own in groups else each.nodes
         owners = list(dict.fromkeys(_home(node, homes) for node in nodes)) or [own]

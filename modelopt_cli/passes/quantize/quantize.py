@@ -14,7 +14,6 @@ from modelopt_cli.graph.edit import drop_unread_weights, forget_names
 from modelopt_cli.passes.base import PassContext, PassResult, Skip
 from modelopt_cli.passes.quantize.builder import Builder, Built
 from modelopt_cli.passes.quantize.calibrated import CalibratedPass, is_this_machine
-from modelopt_cli.passes.quantize.groups import all_groups
 from modelopt_cli.passes.quantize.output_error import OutputJudge
 from modelopt_cli.passes.quantize.plan import Plan, default_plan
 from modelopt_cli.passes.quantize.quantize_dynamic import QuantizeDynamic
@@ -74,7 +73,7 @@ class Quantize(CalibratedPass):
         builder, alone = self._builder(model, ctx, data)
         plan = self._start(default_plan(builder.scheme))
         judge = OutputJudge(model, judged)
-        groups = all_groups(model.graph, builder.regions(plan), plan)
+        groups = builder.groups(plan)
         found = measure_groups(
             groups, builder, plan, judge, alone, deadline=deadline, progress=ctx.progress, also_without=True
         )

@@ -8,6 +8,7 @@ table: a local search for the minimum cut between the float and the integer part
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -15,7 +16,7 @@ import onnx_ir as ir
 from modelopt_cli.graph.edit import constant
 from modelopt_cli.passes.base import Skip
 from modelopt_cli.passes.quantize.kinds import Candidate, candidate
-from modelopt_cli.passes.quantize.plan import Plan
+from modelopt_cli.passes.quantize.plan import Plan, label
 from modelopt_cli.passes.quantize.shapes import Shapes
 from modelopt_cli.passes.quantize.silu import SILU, in_silu
 from modelopt_cli.targets import costs
@@ -35,8 +36,20 @@ class Regions:
     skipped: tuple[Skip, ...]
 
 
-def choose_regions(graph: ir.Graph, scheme: Scheme, plan: Plan, shapes: Shapes) -> Regions:
-    """The integer part of a graph under a plan."""
+def choose_regions(
+    graph: ir.Graph, scheme: Scheme, plan: Plan, shapes: Shapes, places: Mapping[str, str] | None = None
+) -> Regions:
+    """The integer part of a graph under a plan.
+
+    Args:
+        graph: Of the float model.
+        scheme: What the target runs as integers.
+        plan: What may.
+        shapes: Of the tensors.
+        places: `signature.positions`: nodes of one place have one decision, by their costs together; none given, each
+            decides for itself.
+    """
+    places = places or {}
     found: dict[ir.Node, Candidate] = {}
     skipped: list[Skip] = []
     of_pictures: set[ir.Node] = set()
@@ -51,9 +64,9 @@ def choose_regions(graph: ir.Graph, scheme: Scheme, plan: Plan, shapes: Shapes) 
             skipped.append(Skip(node.name or node.outputs[0].name or "", f"{node.op_type}: {reason}"))
         elif isinstance(what, Candidate):
             found[node] = what
-    kept = _cheapest(found, shapes)
-    while plan.fed_by_integers and (starved := _starved(found, kept)):
-        kept = _cheapest({node: what for node, what in found.items() if node in kept - starved}, shapes)
+    kept = _cheapest(found, shapes, places)
+    while plan.fed_by_integers and (starved := _starved(found, kept, places)):
+        kept = _cheapest({node: what for node, what in found.items() if node in kept - starved}, shapes, places)
     gone = [node for node in found if node not in kept]
     skipped.extend(_isolated(node) for node in gone)
     return Regions({node: what for node, what in found.items() if node in kept}, tuple(skipped))
@@ -110,31 +123,36 @@ def _isolated(node: ir.Node) -> Skip:
     return Skip(node.name or node.outputs[0].name or "", f"{node.op_type}: its neighbours are float")
 
 
-def _starved(found: dict[ir.Node, Candidate], kept: set[ir.Node]) -> set[ir.Node]:
-    """MatMul and Gemm whose input no integer kernel makes."""
+def _starved(found: dict[ir.Node, Candidate], kept: set[ir.Node], places: Mapping[str, str]) -> set[ir.Node]:
+    """MatMul and Gemm whose input no integer kernel makes; of one place all, where it is so for half of them."""
     makers = {found[node].head: node for node in kept}
-    starved = set()
+    alike: dict[str, dict[ir.Node, bool]] = {}
     for node in kept:
         if node.op_type in ("MatMul", "Gemm"):
             maker = makers.get(found[node].activations[0])
             while maker is not None and found[maker].kind == "move":
                 maker = makers.get(found[maker].activations[0])
-            if maker is None:
-                starved.add(node)
-    return starved
+            alike.setdefault(places.get(label(node), label(node)), {})[node] = maker is None
+    return {node for each in alike.values() if 2 * sum(each.values()) >= len(each) for node in each}
 
 
-def _cheapest(found: dict[ir.Node, Candidate], shapes: Shapes) -> set[ir.Node]:
+def _cheapest(found: dict[ir.Node, Candidate], shapes: Shapes, places: Mapping[str, str]) -> set[ir.Node]:
     """Only ever from integer to float, so that the search ends."""
     integer = set(found)
     producers = {what.head: node for node, what in found.items()}
-    changed = True
-    while changed:
-        changed = False
-        for node, what in reversed(found.items()):
-            if what.kind != "multiply" and node in integer and _gain(what, integer, producers, shapes) <= 0:
-                integer.remove(node)
-                changed = True
+    alike: dict[str, list[ir.Node]] = {}
+    for node, what in reversed(found.items()):
+        if what.kind != "multiply":
+            alike.setdefault(places.get(label(node), label(node)), []).append(node)
+    undecided = list(alike.values())
+    losing = undecided
+    while losing:
+        losing = []
+        for nodes in undecided:
+            if sum(_gain(found[node], integer, producers, shapes) for node in nodes) <= 0:
+                integer.difference_update(nodes)
+                losing.append(nodes)
+        undecided = [nodes for nodes in undecided if nodes not in losing]
     return _with_work(integer, found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -16,15 +17,17 @@ from modelopt_cli.data.dataset import Sample
 from modelopt_cli.format import format_db
 from modelopt_cli.passes.quantize.builder import Builder, Built
 from modelopt_cli.passes.quantize.group_times import group_times
-from modelopt_cli.passes.quantize.groups import static_groups
+from modelopt_cli.passes.quantize.groups import Group
 from modelopt_cli.passes.quantize.output_error import OutputJudge
 from modelopt_cli.passes.quantize.plan import Plan, label
+from modelopt_cli.passes.quantize.signature import classes
 from modelopt_cli.passes.quantize.silu import SILU
 from modelopt_cli.profiling.statistics import LatencyComparison
 from modelopt_cli.profiling.timing import compare_latency
 
 SLOWER = 1.02  # against float the doubt goes the other way: what was not seen to be as fast is not kept
 CLEARLY = 0.99  # the whole interval of the ratio has to be below this
+CLEARLY_FASTER = 0.9  # than float: nothing hangs on by how much
 FEWEST_MACS = 10_000  # the other threshold that is tried: overheads differ between runtimes and machines
 GATE_S = 3.0
 VARIANT_S = 1.5
@@ -44,6 +47,7 @@ class Search:
         log: One line per decision, for the report.
         ratio: Latency as a share of the float model's, when measured.
         holds: Whether the outputs keep what was asked for, on calibration samples.
+        moved: Nodes, by `label`, that a faster way was taken from for the sake of the outputs, one group at a time.
     """
 
     built: Built
@@ -51,6 +55,7 @@ class Search:
     log: list[str] = field(default_factory=list)
     ratio: float | None = None
     holds: bool = True
+    moved: frozenset[str] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
         """For ``PassResult.details``."""
@@ -83,14 +88,14 @@ def search_plan(builder: Builder, start: Plan, budget_s: float) -> Search:
 
 def _try_variants(found: Search, builder: Builder, deadline: float) -> None:
     _without_losers(found, builder, deadline)
-    variants = _variants(found, builder)
-    affordable = int((deadline - time.monotonic() - GATE_S) / VARIANT_S)
-    if affordable < 1 or not variants:
-        return
-    variants = variants[:affordable]
-    timed = [_against(found.built, builder.build(plan), builder) for _, plan in variants]
-    found.log += [_line(label, t) for (label, _), t in zip(variants, timed, strict=True)]
-    better = [(t.ratio, name, plan) for (name, plan), t in zip(variants, timed, strict=True) if t.ratio_high < CLEARLY]
+    better = []
+    for name, plan in _variants(found, builder):
+        if deadline - time.monotonic() < GATE_S + VARIANT_S:
+            break
+        timed = _against(found.built, builder.build(plan, timed=True), builder)
+        found.log.append(_line(name, timed))
+        if timed.ratio_high < CLEARLY:
+            better.append((timed.ratio, name, plan))
     if better:
         _adopt(found, builder, sorted(better, key=lambda each: each[0]))
 
@@ -102,10 +107,10 @@ def _adopt(found: Search, builder: Builder, better: list[tuple[float, str, Plan]
         together = found.plan
         for _, _, plan in better:
             together = _joined(together, found.plan, plan)
-        timed = _against(found.built, builder.build(together), builder)
+        timed = _against(found.built, builder.build(together, timed=True), builder)
         found.log.append(_line("together: " + ", ".join(name for _, name, _ in better), timed))
         chosen = together if timed.ratio_high < CLEARLY and timed.ratio < better[0][0] else chosen
-    found.built, found.plan = builder.build(chosen), chosen
+    found.built, found.plan = builder.build(chosen, timed=True), chosen
 
 
 def _joined(together: Plan, start: Plan, plan: Plan) -> Plan:
@@ -119,8 +124,11 @@ def _joined(together: Plan, start: Plan, plan: Plan) -> Plan:
 
 
 def _against(current: Built, other: Built, builder: Builder) -> LatencyComparison:
-    """Two at a time: more sessions at once would hold the activations of each in memory."""
-    return compare_latency(current.model, other.model, builder.sample, budget_s=VARIANT_S)
+    """Two at a time: more sessions at once would hold the activations of each in memory.
+
+    Most variants lose, and are left as soon as that is clear; one that may win has its whole time.
+    """
+    return compare_latency(current.model, other.model, builder.sample, budget_s=VARIANT_S, outside=(0.0, CLEARLY))
 
 
 def choose_observer(judge: OutputJudge, builder: Builder, plan: Plan, log: list[str]) -> ObserverName:
@@ -147,7 +155,7 @@ def gate(found: Search, model: ir.Model, sample: Sample, fallback: Callable[[], 
         fallback: Builds what replaces a loser.
         budget_s: Seconds for timing.
     """
-    timed = compare_latency(model, found.built.model, sample, budget_s=budget_s)
+    timed = compare_latency(model, found.built.model, sample, budget_s=budget_s, outside=(CLEARLY_FASTER, SLOWER))
     found.ratio = timed.ratio
     found.log.append(_line("integer against float", timed))
     if timed.ratio > SLOWER or timed.ratio_low > 1:
@@ -158,15 +166,20 @@ def gate(found: Search, model: ir.Model, sample: Sample, fallback: Callable[[], 
 def _without_losers(found: Search, builder: Builder, deadline: float) -> None:
     """Let products whose integers take longer than their floats go back, the worst first, as long as the clock agrees.
 
-    A profile does not know what quantizing around a hole costs, so one product is tried, then two, then four.
+    Products at one place of repeated blocks go back together. A profile does not know what quantizing around a hole
+    costs, so one such class is tried, then two, then four.
     """
-    names = _losers(found, builder)
+    losers = _losers(found, builder)
+    products = {label(what.node) for what in builder.regions(found.plan).integer.values() if what.kind == "multiply"}
     count = 1
-    while count <= len(names) and deadline - time.monotonic() > GATE_S + VARIANT_S:
-        plan = found.plan.in_float(names[:count])
-        candidate = builder.build(plan)
+    while count <= len(losers) and deadline - time.monotonic() > GATE_S + VARIANT_S:
+        groups = list(itertools.chain.from_iterable(losers[:count]))
+        plan = found.plan
+        for group in groups:
+            plan = plan.in_float(products.intersection(group.nodes)) if group.way == "static" else group.without(plan)
+        candidate = builder.build(plan, timed=True)
         timed = _against(found.built, candidate, builder)
-        what = "1 product" if count == 1 else f"{count} products"
+        what = "1 product" if len(groups) == 1 else f"{len(groups)} products"
         found.log.append(_line(f"{what} in float, by the profile slower as integers", timed))
         if timed.ratio_high >= CLEARLY:
             break
@@ -174,17 +187,21 @@ def _without_losers(found: Search, builder: Builder, deadline: float) -> None:
         count *= 2
 
 
-def _losers(found: Search, builder: Builder) -> list[str]:
-    regions = builder.regions(found.plan)
-    products = {label(what.node) for what in regions.integer.values() if what.kind == "multiply"}
-    groups = [group for group in static_groups(regions) if products.intersection(group.nodes)]
+def _losers(found: Search, builder: Builder) -> list[list[Group]]:
+    """Classes whose products take longer as integers, in sum over the class, the most time first.
+
+    What one product costs is known less well than what its class does, and what is not one product's fault (a fused
+    kernel, a conversion that the neighbours share) hits all of a class alike.
+    """
+    products = {label(what.node) for what in builder.regions(found.plan).integer.values() if what.kind == "multiply"}
+    groups = [g for g in builder.groups(found.plan) if g.way == "dynamic" or products.intersection(g.nodes)]
     if not groups:
         return []
     exact = builder.float_model()
     before, after = group_times((exact, found.built.model), exact.graph, groups, builder.sample)
     lost = {each.name: after.get(each.name, 0.0) - (1 + LOSS) * before.get(each.name, 0.0) for each in groups}
-    worst = sorted((each for each in groups if lost[each.name] > 0), key=lambda each: -lost[each.name])
-    return [node for each in worst for node in each.nodes if node in products]
+    pooled = [(sum(lost[each.name] for each in members), members) for members in classes(groups, builder.places)]
+    return [members for loss, members in sorted(pooled, key=lambda each: -each[0]) if loss > 0]
 
 
 def _variants(found: Search, builder: Builder) -> list[tuple[str, Plan]]:

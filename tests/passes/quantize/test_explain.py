@@ -5,6 +5,8 @@ import pytest
 
 from modelopt_cli.graph.io import model_bytes
 from modelopt_cli.passes.base import PassContext
+from modelopt_cli.passes.quantize.explain import _say_what_was_moved
+from modelopt_cli.passes.quantize.groups import Group
 from modelopt_cli.passes.quantize.quantize import Quantize
 from modelopt_cli.targets.target import Target
 from modelopt_cli.testing import ArrayDataset, model_from_text, run_pass
@@ -62,3 +64,14 @@ def test_seconds_for_a_page_measure_without_the_option_and_change_nothing_else()
     assert model_bytes(plain.model) == model_bytes(shown.model)
     assert [row["group"] for row in shown.details["groups"]]
     assert shown.details["plan"] == plain.details["plan"]
+
+
+def test_a_class_that_the_outputs_split_is_said_to_be_split():
+    groups = [Group(name, ("Conv",), (name,), "static") for name in ("a", "b", "c")]
+    rows = [{"group": name, "way": "static", "why": "faster"} for name in ("a", "b", "c")]
+    rows += [{"group": name, "way": "float", "why": "the plan"} for name in ("d", "e", "f")]
+    _say_what_was_moved(rows, groups, {"d", "e"}, {**dict.fromkeys("abd", "here"), "e": "alone"})
+    why = {row["group"]: row["why"] for row in rows}
+    assert why["d"].endswith("; 2 at its place in other blocks stay static")
+    assert why["e"] == "the outputs would not keep with it in int8"
+    assert (why["a"], why["f"]) == ("faster", "the plan")

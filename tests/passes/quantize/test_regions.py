@@ -71,3 +71,27 @@ def test_a_depthwise_convolution_behind_a_float_one_stays_float(channels: int, g
 
 def test_other_targets_decide_that_themselves() -> None:
     assert default_plan(scheme_for(Target(provider="tensorrt"))).min_channels == 0
+
+
+SUMS = """net (float[1,16,32,32] x, float[1,16,32,32] z) => (float[1,16,32,32] y, float[1,16,32,32] v) {
+    [a] a = Conv <pads = [1,1,1,1]> (x, w)
+    [b] b = Conv <pads = [1,1,1,1]> (a, w)
+    [s] s = Add (a, b)
+    [y] y = Conv <pads = [1,1,1,1]> (s, w)
+    [t] t = Add (y, z)
+    [u] u = Tanh (t)
+    [v] v = Conv <pads = [1,1,1,1]> (u, w)
+}"""
+
+
+def test_nodes_at_one_place_have_one_decision_by_their_costs_together() -> None:
+    model = model_from_text(SUMS, w=np.random.default_rng(0).standard_normal((16, 16, 3, 3)).astype(np.float32))
+    scheme = scheme_for(Target(provider="cpu", isa="avx512_vnni"))
+    shapes = observed_shapes(model, {name: np.zeros((1, 16, 32, 32), np.float32) for name in "xz"})
+
+    def integer(places: dict[str, str]) -> set[str]:
+        found = choose_regions(model.graph, scheme, default_plan(scheme), shapes, places).integer
+        return {label(node) for node in found} & {"s", "t"}
+
+    assert integer({}) == {"s"}  # between integers it pays; between floats it does not
+    assert integer({"s": "sum", "t": "sum"}) in ({"s", "t"}, set())

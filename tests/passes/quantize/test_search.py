@@ -127,6 +127,58 @@ def test_products_that_lose_by_the_profile_go_back_while_the_clock_agrees(monkey
     assert {"a", "b", "c", "y"} - {label(node) for node in built.regions(found.plan).integer} == left
 
 
+@pytest.mark.parametrize(
+    ("milliseconds", "left"),
+    [
+        ({"a": 0.5, "b": 2.5, "c": 0.5, "y": 0.5}, set()),  # in sum b and c gain
+        ({"a": 0.5, "b": 2.9, "c": 0.9, "y": 1.5}, {"b", "c"}),  # the worst class goes first, as a whole
+    ],
+    ids=["gains", "loses"],
+)
+def test_a_class_goes_back_as_a_whole_by_its_costs_together(monkeypatch, milliseconds, left):
+    weight = (np.random.default_rng(1).standard_normal((8, 8, 3, 3)) * 0.1).astype(np.float32)
+    built = Builder(model_from_text(CHAIN, w=weight), scheme_for(Target()), Samples(), progress=Silent())
+    built.places |= {"b": "repeated", "c": "repeated"}
+    before = {"a": 1.0, "b": 1.5, "c": 1.5, "y": 1.0}
+    monkeypatch.setattr(search, "group_times", lambda *_: [before, milliseconds])
+    answers = iter((0.95, 1.0))
+    monkeypatch.setattr(
+        search, "_against", lambda *_: SimpleNamespace(ratio=0.9, ratio_low=0.8, ratio_high=next(answers))
+    )
+    plan = default_plan(built.scheme)
+    found = search.Search(built.build(plan), plan)
+    search._without_losers(found, built, deadline=time.monotonic() + 1000)
+    assert found.plan.float_nodes == left
+
+
+def test_a_variant_that_is_only_timed_costs_no_pass_over_the_data():
+    model, built = builder()
+    seen = []
+
+    class Counted(Samples):
+        def __iter__(self):
+            for sample in super().__iter__():
+                seen.append(1)
+                yield sample
+
+        def take(self, count):
+            part = Counted()
+            part.arrays = self.arrays[:count]
+            return part
+
+    built = Builder(model, scheme_for(Target()), Counted(), observers=("minmax", "mse"), progress=Silent())
+    plan = default_plan(built.scheme)
+    seen.clear()
+    timed = built.build(plan, timed=True)
+    assert len(seen) <= 2  # one to know the sizes of the tensors
+    assert [node.op_type for node in timed.model.graph].count("QuantizeLinear") > 0
+    exact = built.build(plan)
+    assert len(seen) > 4
+    kept = [node.inputs[1].const_value.numpy() for node in exact.model.graph if node.op_type == "QuantizeLinear"]
+    rough = [node.inputs[1].const_value.numpy() for node in timed.model.graph if node.op_type == "QuantizeLinear"]
+    assert any(one != other for one, other in zip(kept, rough, strict=True))
+
+
 def test_the_profile_is_kept_by_group():
     _, built = builder()
     plan = default_plan(built.scheme)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,6 +25,36 @@ class Range:
     low: float
     high: float
     nonfinite: bool = False
+
+
+@dataclass(frozen=True)
+class RangeRules:
+    """How the range of each tensor follows from its values.
+
+    Attributes:
+        observer: Of all tensors but ``others``.
+        others: Tensors that have another observer, by name.
+    """
+
+    observer: ObserverName
+    others: frozenset[tuple[str, ObserverName]] = frozenset()
+
+    def of(self, tensor: str) -> ObserverName:
+        """The observer of a tensor."""
+        return dict(self.others).get(tensor, self.observer)
+
+    def but(self, tensor: str, observer: ObserverName) -> RangeRules:
+        """The same, with another observer for one tensor."""
+        return RangeRules(self.observer, self.others | {(tensor, observer)})
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON types, sorted."""
+        return {"observer": self.observer, "others": dict(sorted(self.others))}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> RangeRules:
+        """What `to_json` wrote."""
+        return cls(fields["observer"], frozenset(fields["others"].items()))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from modelopt_cli.cache import Cache
 from modelopt_cli.calibration.collector import collect_range_choices
 from modelopt_cli.calibration.memory import WorkingMemory
-from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions, Range
+from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions, Range, RangeRules
 from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.graph.edit import drop_unread_weights, forget_names
 from modelopt_cli.graph.residual import residuals_to_add, residuals_to_sum
@@ -37,6 +37,7 @@ from modelopt_cli.targets.schemes import Scheme
 
 JUDGED_SAMPLES = 32  # of outputs, when two variants are compared
 MIXED_RATIO = 16.0  # of the ranges that a Concat joins: on one 8-bit grid the smallest has 4 bits left, or none
+ALIKE = 0.98  # widths of two ranges, of which one need not be compared with the other
 TAIL_READERS = ("Sigmoid", "Softmax", "LogSoftmax", "HardSigmoid", "ArgMax", "TopK")
 ROUNDING_SAMPLES = 32  # a few thousand patches per filter: covariances have settled
 
@@ -184,7 +185,6 @@ class Builder:
     def build(
         self,
         plan: Plan,
-        observer: ObserverName | None = None,
         *,
         only: Collection[str] | None = None,
         final: bool = False,
@@ -193,8 +193,7 @@ class Builder:
         """The model under a plan.
 
         Args:
-            plan: What may run as integers.
-            observer: How ranges follow from values; None for the first.
+            plan: What may run as integers, and ranges by which rules; by the first observer where it has none.
             only: Of what the plan runs as integers, these nodes alone (by `label`), and nothing besides: what the
                 error of a part is measured on.
             final: Whether this is the result, for which rounding and ``rest`` take their time, or a draft.
@@ -208,7 +207,7 @@ class Builder:
         for node in regions.integer:
             node.name = label(node)  # the runtime names an integer kernel after its node alone
         self.calibrate(plan, roughly=timed)
-        grids = assign_grids(regions, self._chosen(regions, observer or self.observers[0]), self.scheme)
+        grids = assign_grids(regions, self._chosen(regions, self.rules(plan)), self.scheme)
         if self.scheme.reduce_range:
             self._find_saturating(plan, grids)
         rounding = self._round(plan) if final and self._second_order else None
@@ -240,13 +239,32 @@ class Builder:
             return None
         return known, self._rounding.bias_shift(node, array, known)
 
-    def _chosen(self, regions: Regions, observer: ObserverName) -> dict[str, Range]:
+    def rules(self, plan: Plan) -> RangeRules:
+        """How a plan's ranges follow from values."""
+        return plan.ranges or RangeRules(self.observers[0])
+
+    def contested(self, plan: Plan) -> list[tuple[str, ObserverName]]:
+        """Tensors of a plan to which another observer gives another width, and that observer: the most different first.
+
+        What scores are made of is not among them.
+        """
+        self.calibrate(plan)
+        rules = self.rules(plan)
+        found: list[tuple[float, str, ObserverName]] = []
+        for name, value in calibrated_values(self.regions(plan)).items():
+            width = _width(self._ranges[rules.of(name)][name])
+            for other in self.observers:
+                narrow, wide = sorted((width, _width(self._ranges[other][name])))
+                if narrow < ALIKE * wide and not _makes_scores(value):
+                    found.append((narrow / wide, name, other))
+        return [(name, other) for _, name, other in sorted(found)]
+
+    def _chosen(self, regions: Regions, rules: RangeRules) -> dict[str, Range]:
         """Ranges by tensor; what scores are made of is never clipped: the rare large one is what counts there."""
         ranges: dict[str, Range] = {}
         for name, value in calibrated_values(regions).items():
-            scores = any(use.node.op_type in TAIL_READERS for use in value.uses()) or value.is_graph_output()
-            rule: ObserverName = "minmax" if scores and "minmax" in self._ranges else observer
-            ranges[name] = self._ranges[rule].get(name) or self._rough[name]
+            whole = _makes_scores(value) and "minmax" in self._ranges
+            ranges[name] = self._ranges["minmax" if whole else rules.of(name)].get(name) or self._rough[name]
         return ranges
 
     def _round(self, plan: Plan) -> Rounding:
@@ -300,6 +318,14 @@ class Builder:
                 array, axis=axis if self._per_channel else None, reduce_range=self._is_reduced(node)
             )
         return self._weights[key]
+
+
+def _makes_scores(value: ir.Value) -> bool:
+    return any(use.node.op_type in TAIL_READERS for use in value.uses()) or value.is_graph_output()
+
+
+def _width(found: Range) -> float:
+    return max(found.high, 0.0) - min(found.low, 0.0)
 
 
 def _magnitude(found: Range) -> float:

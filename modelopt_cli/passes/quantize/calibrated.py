@@ -22,7 +22,8 @@ from modelopt_cli.passes.quantize.groups import PRODUCTS, Group
 from modelopt_cli.passes.quantize.guard import COLLAPSED_DB, Kept, Limits, keep_within
 from modelopt_cli.passes.quantize.output_error import OutputError, OutputJudge
 from modelopt_cli.passes.quantize.plan import Plan, label
-from modelopt_cli.passes.quantize.search import AUTO_OBSERVERS, GATE_S, Search, choose_observer, gate
+from modelopt_cli.passes.quantize.range_choice import choose_ranges
+from modelopt_cli.passes.quantize.search import AUTO_OBSERVERS, GATE_S, Search, gate
 from modelopt_cli.passes.quantize.sensitivity import DynamicAlone, GroupError, measure_groups
 from modelopt_cli.targets.detect import detect_isa
 from modelopt_cli.targets.target import Target
@@ -93,8 +94,9 @@ class CalibratedPass(Pass):
         if search.plan.float_only:
             return
         judge = OutputJudge(model, builder.judged)
-        observer = choose_observer(judge, builder, search.plan, search.log)
-        search.built = builder.build(search.plan, observer, final=True)
+        if search.plan.ranges is None:
+            search.plan = choose_ranges(judge, builder, search.plan, search.log)
+        search.built = builder.build(search.plan, final=True)
         if builder.calibration_samples:
             search.log.append(f"ranges from {builder.calibration_samples} samples")
         if builder.scheme.reduce_range:
@@ -108,7 +110,7 @@ class CalibratedPass(Pass):
             search.built,
             search.plan,
             judged,
-            lambda plan: builder.build(plan, observer, final=True),
+            lambda plan: builder.build(plan, final=True),
             lambda: _measured(model, builder, search, judge, alone, deadline, ctx),
             deadline=deadline,
         )

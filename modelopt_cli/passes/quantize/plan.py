@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from modelopt_cli.calibration.ranges import RangeRules
 from modelopt_cli.targets.schemes import Scheme
 
 # Below this a multiplying operator saves less than the Quantize and Dequantize around it cost.
@@ -32,6 +33,7 @@ class Plan:
         float_products: Names of MatMul, Gemm and LSTM nodes whose ranges are not found at run time either.
         float_only: Nothing runs as integers, at run time neither: weights are int8 in the file only. What a search
             falls back to where integers are slower than float.
+        ranges: How the range of each tensor follows from its values; None as long as nothing was chosen.
     """
 
     ops: frozenset[str]
@@ -42,6 +44,7 @@ class Plan:
     fed_by_integers: bool = False
     float_products: frozenset[str] = frozenset()
     float_only: bool = False
+    ranges: RangeRules | None = None
 
     def allows(self, node: ir.Node) -> bool:
         """Whether the names and types allow this node."""
@@ -75,6 +78,7 @@ class Plan:
             "fed_by_integers": self.fed_by_integers,
             "float_products": sorted(self.float_products),
             "float_only": self.float_only,
+            "ranges": None if self.ranges is None else self.ranges.to_json(),
         }
 
     @classmethod
@@ -89,6 +93,7 @@ class Plan:
             fed_by_integers=bool(fields["fed_by_integers"]),
             float_products=frozenset(fields.get("float_products", ())),
             float_only=bool(fields.get("float_only", False)),
+            ranges=None if fields.get("ranges") is None else RangeRules.from_json(fields["ranges"]),
         )
 
 

@@ -9,16 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.calibration.ranges import ObserverName
 from modelopt_cli.data.dataset import Sample
-from modelopt_cli.format import format_db
 from modelopt_cli.passes.quantize.builder import Builder, Built
 from modelopt_cli.passes.quantize.group_times import group_times
 from modelopt_cli.passes.quantize.groups import Group
-from modelopt_cli.passes.quantize.output_error import OutputJudge
 from modelopt_cli.passes.quantize.plan import Plan, label
 from modelopt_cli.passes.quantize.signature import classes
 from modelopt_cli.passes.quantize.silu import SILU
@@ -32,7 +29,6 @@ FEWEST_MACS = 10_000  # the other threshold that is tried: overheads differ betw
 GATE_S = 3.0
 VARIANT_S = 1.5
 LOSS = 0.1  # share of its float time that a group has to lose, for profiles are short
-CLEAR_DB = 1.0  # clipping has to gain this much on calibration samples: on unseen ones it gains less
 AUTO_OBSERVERS: tuple[ObserverName, ...] = ("minmax", "mse")
 _FREE = ("affine", "move")
 
@@ -129,20 +125,6 @@ def _against(current: Built, other: Built, builder: Builder) -> LatencyCompariso
     Most variants lose, and are left as soon as that is clear; one that may win has its whole time.
     """
     return compare_latency(current.model, other.model, builder.sample, budget_s=VARIANT_S, outside=(0.0, CLEARLY))
-
-
-def choose_observer(judge: OutputJudge, builder: Builder, plan: Plan, log: list[str]) -> ObserverName:
-    """The observer, of the builder's, whose ranges leave the least error in the worst part of the outputs.
-
-    The error of a tensor by itself misleads: clipping the rare large score is cheap there, and costs a detection.
-    """
-    first = builder.observers[0]
-    if len(builder.observers) == 1 or not builder.regions(plan).integer:
-        return first
-    found = [judge.judge(builder.build(plan, observer).model).worst.sqnr_db for observer in builder.observers]
-    log += [f"ranges by {name}: {format_db(value)}" for name, value in zip(builder.observers, found, strict=True)]
-    best = int(np.argmax(found))
-    return builder.observers[best] if found[best] > found[0] + CLEAR_DB else first
 
 
 def gate(found: Search, model: ir.Model, sample: Sample, fallback: Callable[[], Built], budget_s: float) -> None:

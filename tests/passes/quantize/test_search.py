@@ -12,7 +12,8 @@ from modelopt_cli.passes.quantize.group_times import group_times
 from modelopt_cli.passes.quantize.groups import static_groups
 from modelopt_cli.passes.quantize.output_error import OutputJudge
 from modelopt_cli.passes.quantize.plan import default_plan, label
-from modelopt_cli.passes.quantize.search import choose_observer, search_plan
+from modelopt_cli.passes.quantize.range_choice import choose_observer
+from modelopt_cli.passes.quantize.search import search_plan
 from modelopt_cli.progress import Silent
 from modelopt_cli.targets.schemes import scheme_for
 from modelopt_cli.targets.target import Target

@@ -116,7 +116,8 @@ def open_session(
         threads: Threads inside an operator; 0 lets the runtime choose. Operators run one after another.
         optimize: How much the runtime may rewrite the graph.
         config: Session configuration entries (``session.*``), passed through.
-        optimized_path: Where the runtime writes the graph it really runs; weights above 1 GB go beside it.
+        optimized_path: Where the runtime writes the graph it really runs; weights go beside it, for whoever reads the
+            graph seldom needs them, and one file holds 2 GB.
         arena: Whether the CPU allocator keeps freed memory: faster, but resident memory never shrinks.
         shapes_first: Run Shape nodes as soon as they can, so that what they measure is freed early.
         profile_prefix: Profile every run; `Session.end_profiling` gives the file.
@@ -139,10 +140,9 @@ def open_session(
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if optimized_path is not None:
         options.optimized_model_filepath = str(optimized_path)
-        if _is_large(model):
-            options.add_session_config_entry(
-                "session.optimized_model_external_initializers_file_name", f"{optimized_path.name}.data"
-            )
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", f"{optimized_path.name}.data"
+        )
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_prefix)
@@ -258,16 +258,6 @@ def _provider_options(spec: ProviderSpec, threads: int, model: Model) -> dict[st
     if spec.word == "openvino" and threads and not spec.options:
         return {"num_of_threads": str(threads)}  # it counts them by itself, all of them unless it is told otherwise
     return tensorrt_defaults(spec.options, model) if spec.word == "tensorrt" else dict(spec.options)
-
-
-def _is_large(model: Model) -> bool:
-    if isinstance(model, bytes):
-        return False  # a protobuf in memory is below 2 GB, and so is what is made of it
-    import onnx_ir as ir
-
-    from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, weight_bytes
-
-    return weight_bytes(ir.load(model) if isinstance(model, Path) else model) > EXTERNAL_DATA_ABOVE_BYTES
 
 
 def _load(ort: ModuleType, model: Model, options: Any, providers: Sequence[Any] | None) -> Session:

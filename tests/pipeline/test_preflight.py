@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from modelopt_cli.calibration.memory import WorkingMemory
 from modelopt_cli.data.files import open_dataset
 from modelopt_cli.errors import PassError
 from modelopt_cli.graph.io import SourceModel, load_model
+from modelopt_cli.passes.quantize.patches import rounding_bytes
 from modelopt_cli.pipeline import preflight
 from modelopt_cli.pipeline.options import CompressOptions
 from modelopt_cli.pipeline.preflight import Estimate, check_memory, estimate, expectation
@@ -37,6 +39,15 @@ def test_time_follows_budgets_and_data(source: SourceModel, samples: Path) -> No
     assert 23 < searched.seconds < 40
     assert alone.memory_bytes > source.file_bytes
     assert alone.disk_bytes == source.file_bytes
+
+
+def test_second_moments_count_where_weights_are_rounded_by_them(source: SourceModel, samples: Path) -> None:
+    calib = samples / "digits_resnet" / "calib.npz"
+    moments, matrices = rounding_bytes(source.model.graph, WorkingMemory())
+    assert moments > matrices / 6 == 4 * 576**2  # 64 channels of 3 x 3
+    rounded, fused = (expected(source, recipe, calib=calib).memory_bytes for recipe in ("int8", "fuse"))
+    assert rounded - fused == pytest.approx(moments + matrices, rel=0.5)
+    assert rounding_bytes(source.model.graph, WorkingMemory(0.1)) == (round(0.15 * 2**20), matrices)
 
 
 def test_a_model_that_cannot_fit_is_refused(source: SourceModel) -> None:

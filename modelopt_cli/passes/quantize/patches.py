@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +90,7 @@ def collect_patches(
         memory: What may be held.
     """
     memory = memory or WorkingMemory()
-    nodes = [node for node in nodes if 0 < patch_size(node)[1] <= LARGEST_PATCH]
+    nodes = [node for node in nodes if not _is_left_out(node)]
     if nodes:
         sizes = tensor_sizes(model, list(dict.fromkeys(map(source_of, nodes))), dataset)
         for batch in _batches(nodes, sizes, memory.patches_mb * 2**20):
@@ -113,6 +113,25 @@ def _batches(nodes: Sequence[ir.Node], sizes: Mapping[str, float], limit: float)
         moments += moment
     if batch:
         yield batch
+
+
+def rounding_bytes(nodes: Iterable[ir.Node], memory: WorkingMemory) -> tuple[int, int]:
+    """Bytes that second-order rounding takes, about: for moments, and for the matrices of the largest patch.
+
+    Those are six, or three in twice the width: the covariance, its factor, and the copy that LAPACK works on.
+
+    Args:
+        nodes: Of a float model.
+        memory: What moments may take.
+    """
+    found = [node for node in nodes if node.op_type in ("Conv", "Gemm", "MatMul") and not _is_left_out(node)]
+    squares = [groups * size**2 * BYTES_PER_VALUE for groups, size in map(patch_size, found)]
+    held = min(sum(map(_moment_bytes, found)), round(memory.patches_mb * 2**20))
+    return held, 6 * max(squares, default=0)
+
+
+def _is_left_out(node: ir.Node) -> bool:
+    return not 0 < patch_size(node)[1] <= LARGEST_PATCH
 
 
 def _moment_bytes(node: ir.Node) -> int:

@@ -34,7 +34,7 @@ def infer_shapes(model: ir.Model) -> bool:
         inferred = onnx.shape_inference.infer_shapes(_light_proto(model), data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return False
-    _take(model.graph, inferred.graph)
+    _take(model.graph, inferred.graph, _declared_names(model.graph))
     named = [follow_symbols(graph, _refine_dims) for graph in all_graphs(model)]
     return any(named)
 
@@ -75,29 +75,45 @@ def _is_large(value: ir.Value) -> bool:
     return value.const_value is not None and value.const_value.nbytes > SMALL_TENSOR_BYTES
 
 
-def _take(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
+def _declared_names(graph: ir.Graph) -> frozenset[str]:
+    """Names of dimensions that look made up and are the model's own: tf2onnx declares its inputs by them."""
+    declared = (dimensions(value) for value in graph.inputs)
+    return frozenset(dim for dims in declared if dims is not None for dim in dims if isinstance(dim, str))
+
+
+def _take(graph: ir.Graph, inferred: onnx.GraphProto, declared: frozenset[str]) -> None:
     """Read what was inferred, of those values only that it can say something of, in a graph and its subgraphs."""
     known = {info.name: info for info in inferred.value_info}
     for node, proto in zip(graph, inferred.node, strict=True):
         for value in node.outputs:
             info = known.get(value.name or "")
             if info is not None and not value.is_graph_output() and (value.type is None or static_shape(value) is None):
-                _read(value, info)
+                _read(value, info, declared)
         for attribute in proto.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
-                _take(node.attributes[attribute.name].as_graph(), attribute.g)
+                _take(node.attributes[attribute.name].as_graph(), attribute.g, declared)
 
 
-def _read(value: ir.Value, info: onnx.ValueInfoProto) -> None:
-    """`_refine` by what onnx says of a value; its type is read only where there is none."""
+def _read(value: ir.Value, info: onnx.ValueInfoProto, declared: frozenset[str]) -> None:
+    """What onnx says of a value more than is known; its type is read only where there is none."""
     if not info.type.HasField("tensor_type"):
-        _refine(value, ir.serde.deserialize_value_info_proto(info, None))
-        return
-    tensor = info.type.tensor_type
-    if value.type is None and tensor.elem_type:
-        value.type = ir.TensorType(ir.DataType(tensor.elem_type))
-    if tensor.HasField("shape"):
-        _refine_dims(value, [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim])
+        answer = ir.serde.deserialize_value_info_proto(info, None)
+        if value.type is None and answer.type is not None:
+            value.type = answer.type
+        dims = dimensions(answer)
+    else:
+        tensor = info.type.tensor_type
+        if value.type is None and tensor.elem_type:
+            value.type = ir.TensorType(ir.DataType(tensor.elem_type))
+        listed = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim]
+        dims = tuple(listed) if tensor.HasField("shape") else None
+    if dims is not None:
+        _refine_dims(value, [None if _is_made_up(dim) and dim not in declared else dim for dim in dims])
+
+
+def _is_made_up(dim: Element) -> bool:
+    """Whether inference made up the name: it would keep a real one from taking its place."""
+    return isinstance(dim, str) and dim.startswith(MADE_UP_PREFIX)
 
 
 def without_weights(model: ir.Model) -> ir.Model:
@@ -316,13 +332,6 @@ _FOLLOW: dict[str, Callable[[ShapeArithmetic, ir.Node], Elements | None]] = {
 }
 
 
-def _refine(value: ir.Value, answer: ir.Value) -> None:
-    if value.type is None and answer.type is not None:
-        value.type = answer.type
-    if (dims := dimensions(answer)) is not None:
-        _refine_dims(value, dims)
-
-
 def _refine_dims(value: ir.Value, dims: Sequence[Element]) -> bool:
     """Give the value what ``dims`` say more than its shape; whether that is anything."""
     before = dimensions(value)
@@ -335,7 +344,5 @@ def _refine_dims(value: ir.Value, dims: Sequence[Element]) -> bool:
 
 
 def _finer(old: Element, new: Element) -> Element:
-    """The dimension that says more; a name that inference made up would keep a real one from taking its place."""
-    if isinstance(new, str) and new.startswith(MADE_UP_PREFIX):
-        new = None
+    """The dimension that says more."""
     return old if isinstance(old, int) or new is None or (old and not isinstance(new, int)) else new

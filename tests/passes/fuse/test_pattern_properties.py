@@ -27,7 +27,14 @@ NORM = "BatchNormalization({}, gain, bias, mean, variance)"
 # Of other families, whose tests hold them: attention and norms.
 ELSEWHERE = {"recognise-instance-norm", "recognise-norm", "recognise-l2", "recognise-rotary", "group-queries"}
 ELSEWHERE |= {"fuse-attention", "part-residual", "scale-part-backward", "known-truths", "drop-nan-guard"}
-ELSEWHERE |= {"transpose-through-reshape", "inline-if", "drop-zero-state", "sink-weights", "last-state"}
+ELSEWHERE |= {
+    "recognise-moments",
+    "transpose-through-reshape",
+    "inline-if",
+    "drop-zero-state",
+    "sink-weights",
+    "last-state",
+}
 
 # One clean graph for each rule; x is [n, c, h, w], and s a constant of a drawn broadcast shape over it.
 PATTERNS: dict[str, str] = {

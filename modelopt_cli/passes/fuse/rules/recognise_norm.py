@@ -14,6 +14,7 @@ from modelopt_cli.passes.fuse.affine import as_float
 from modelopt_cli.passes.fuse.engine import Editor, Rule
 from modelopt_cli.passes.fuse.pattern import made_by, only_made_for, operands
 
+MEANS = ("ReduceMean", "GlobalAveragePool")
 OPSETS = {"LayerNormalization": 17, "RMSNormalization": 23}
 
 
@@ -54,23 +55,33 @@ class RecogniseNorm(Rule[Found]):
         return None
 
     def check(self, found: Found, graph: Editor) -> str | None:
-        opset = OPSETS[found.op_type]
-        if graph.opset < opset:
-            graph.protect(found.nodes)
-            graph.wish(opset)
-            return f"{found.op_type} is an operator from opset {opset} on; the runtime recognises these nodes itself"
-        return None if found.last.outputs[0].dtype is not None else "its type is not known"
+        return check(found, graph)
 
     def rewrite(self, found: Found, graph: Editor) -> None:
-        out = found.last.outputs[0]
-        assert out.dtype is not None
-        dtype = out.dtype.numpy()
-        scale = np.ones(found.sizes) if found.scale is None else found.scale
-        inputs = [found.source, graph.weight(scale.astype(dtype), f"{out.name}_scale")]
-        if found.bias is not None:
-            inputs.append(graph.weight(found.bias.astype(dtype), f"{out.name}_bias"))
-        attributes: dict[str, object] = {"axis": -len(found.sizes), "epsilon": found.epsilon}
-        graph.replace(out, graph.add(found.op_type, inputs, like=out, before=found.last, attributes=attributes))
+        rewrite(found, graph)
+
+
+def check(found: Found, graph: Editor) -> str | None:
+    """Why the operator cannot be had, if it cannot; the pattern is kept whole then."""
+    opset = OPSETS[found.op_type]
+    if graph.opset < opset:
+        graph.protect(found.nodes)
+        graph.wish(opset)
+        return f"{found.op_type} is an operator from opset {opset} on; the runtime recognises these nodes itself"
+    return None if found.last.outputs[0].dtype is not None else "its type is not known"
+
+
+def rewrite(found: Found, graph: Editor) -> None:
+    """Put the operator in the place of the pattern."""
+    out = found.last.outputs[0]
+    assert out.dtype is not None
+    dtype = out.dtype.numpy()
+    scale = np.ones(found.sizes) if found.scale is None else found.scale
+    inputs = [found.source, graph.weight(scale.astype(dtype), f"{out.name}_scale")]
+    if found.bias is not None:
+        inputs.append(graph.weight(found.bias.astype(dtype), f"{out.name}_bias"))
+    attributes: dict[str, object] = {"axis": -len(found.sizes), "epsilon": found.epsilon}
+    graph.replace(out, graph.add(found.op_type, inputs, like=out, before=found.last, attributes=attributes))
 
 
 def quotients(node: ir.Node) -> list[tuple[ir.Value, ir.Node]]:
@@ -106,11 +117,11 @@ def _normalised(node: ir.Node, centred: ir.Value, root: ir.Node) -> Found | None
         return None
     for mean, epsilon in operands(add):
         number = edit.scalar(epsilon)
-        reduced = only_made_for(mean, add, "ReduceMean")
+        reduced = only_made_for(mean, add, *MEANS)
         if number is None or reduced is None or number <= 0:
             continue
         square = only_made_for(reduced.inputs[0], reduced, "Pow", "Mul")
-        sizes = _last_axes(reduced, centred)
+        sizes = averaged(reduced, centred)
         if square is None or sizes is None or not is_square(square, centred):
             continue
         nodes = (node, root, add, reduced, square)
@@ -129,23 +140,25 @@ def is_square(node: ir.Node, value: ir.Value) -> bool:
 
 def _centred(subtract: ir.Node, count: int, readers: tuple[ir.Node, ...]) -> ir.Value | None:
     """The x of ``x - ReduceMean(x)`` over as many last axes, when nothing else reads the difference."""
-    source, mean = subtract.inputs[0], only_made_for(subtract.inputs[1], subtract, "ReduceMean")
+    source, mean = subtract.inputs[0], only_made_for(subtract.inputs[1], subtract, *MEANS)
     if source is None or mean is None or mean.inputs[0] is not source:
         return None
-    sizes = _last_axes(mean, source)
+    sizes = averaged(mean, source)
     others = [usage.node for usage in subtract.outputs[0].uses() if usage.node not in readers]
     if sizes is None or len(sizes) != count or others or subtract.outputs[0].is_graph_output():
         return None
     return source
 
 
-def _last_axes(reduced: ir.Node, value: ir.Value) -> tuple[int, ...] | None:
-    """Sizes of the axes over which the mean is taken, when these are the last ones, known and kept."""
+def averaged(mean: ir.Node, value: ir.Value) -> tuple[int, ...] | None:
+    """Sizes of the axes of ``value`` over which the mean is taken, when these are the last ones, known and kept."""
     dims = dimensions(value)
-    axes: list[int] = list(reduced.attributes.get_ints("axes", ()))
-    if len(reduced.inputs) > 1 and (array := edit.constant(reduced.inputs[1])) is not None:
+    axes: list[int] = list(mean.attributes.get_ints("axes", ()))
+    if len(mean.inputs) > 1 and (array := edit.constant(mean.inputs[1])) is not None:
         axes = [int(axis) for axis in array.reshape(-1)]
-    if not dims or not axes or reduced.attributes.get_int("keepdims", 1) != 1:
+    if mean.op_type == "GlobalAveragePool":  # as tf2onnx writes the mean over the last axis of [batch, tokens, width]
+        axes = list(range(2, len(dims or ())))
+    if not dims or not axes or mean.attributes.get_int("keepdims", 1) != 1:
         return None
     if sorted(axis % len(dims) for axis in axes) != list(range(len(dims) - len(axes), len(dims))):
         return None
@@ -161,7 +174,7 @@ def _with_affine(found: Found) -> Found:
         if reader is None or reader.op_type != op_type or (op_type == "Add" and found.op_type == "RMSNormalization"):
             continue
         other = reader.inputs[1] if reader.inputs[0] is last.outputs[0] else reader.inputs[0]
-        constant = _over(found.sizes, as_float(edit.constant(other)))
+        constant = over(found.sizes, as_float(edit.constant(other)))
         if constant is None or rank(reader.outputs[0]) != rank(found.source):
             continue
         values[index] = constant
@@ -172,7 +185,7 @@ def _with_affine(found: Found) -> Found:
     )
 
 
-def _over(sizes: tuple[int, ...], constant: np.ndarray | None) -> np.ndarray | None:
+def over(sizes: tuple[int, ...], constant: np.ndarray | None) -> np.ndarray | None:
     """A constant as an array of the normalised sizes, when it does not vary over other axes."""
     if constant is None or constant.size > math.prod(sizes) or any(s != 1 for s in constant.shape[: -len(sizes)]):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ class StaticReshape(Rule[Found]):
     """Reshape without shape arithmetic.
 
     Reshape(x: [n, s, 384], Concat(n, s, 12, 32)) -> Reshape(x, [0, 0, 12, 32])
+    Reshape(x: [n, s, 384], Concat(n, -1, 12, 32)) -> Reshape(x, [0, 0, 12, 32])
     """
 
     name = "static-reshape"
@@ -57,10 +59,22 @@ def _target(wanted: Elements, before: Elements) -> tuple[int, ...] | None:
     for position, element in enumerate(wanted):
         if element == 0 and position >= len(before):
             return None
-        if isinstance(element, int):
+        if element == -1 and _is_rest(position, wanted, before):
+            target.append(0)
+        elif isinstance(element, int):
             target.append(element)
         elif element is not None and position < len(before) and before[position] == element:
             target.append(0)
         else:
             target.append(-1)
     return tuple(target) if target.count(-1) <= 1 else None
+
+
+def _is_rest(position: int, wanted: Elements, before: Elements) -> bool:
+    """Whether -1 can only be the named dimension that is there already: all others are there on both sides."""
+    if position >= len(before) or not isinstance(before[position], str) or wanted.count(-1) != 1 or 0 in wanted:
+        return False
+    left, right = ([*before[:position], *before[position + 1 :]], [*wanted[:position], *wanted[position + 1 :]])
+    names = [sorted(str(e) for e in side if not isinstance(e, int)) for side in (left, right)]
+    sizes = [math.prod(e for e in side if isinstance(e, int)) for side in (left, right)]
+    return None not in (*left, *right) and names[0] == names[1] and sizes[0] == sizes[1]

@@ -47,6 +47,7 @@ from modelopt_cli.passes.fuse.rules.recognise_instance_norm import RecogniseInst
 from modelopt_cli.passes.fuse.rules.recognise_l2 import RecogniseL2
 from modelopt_cli.passes.fuse.rules.recognise_leaky_relu import RecogniseLeakyRelu
 from modelopt_cli.passes.fuse.rules.recognise_mish import RecogniseMish
+from modelopt_cli.passes.fuse.rules.recognise_moments import RecogniseMoments
 from modelopt_cli.passes.fuse.rules.recognise_norm import RecogniseNorm
 from modelopt_cli.passes.fuse.rules.recognise_rotary import RecogniseRotary
 from modelopt_cli.passes.fuse.rules.recognise_sigmoid import RecogniseSigmoid, RecogniseSoftplus, RecogniseSoftsign
@@ -74,6 +75,7 @@ FUSE: Table = (
             RecogniseGelu(),
             RecogniseInstanceNorm(),
             RecogniseNorm(),
+            RecogniseMoments(),
             RecogniseL2(),
             RecogniseMish(),
             RecogniseHardSigmoid(),

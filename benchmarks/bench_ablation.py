@@ -27,7 +27,7 @@ from modelopt_cli.graph.opset import raise_opset
 from modelopt_cli.passes.base import PassContext
 from modelopt_cli.passes.fuse.fuse import Fuse
 from modelopt_cli.passes.fuse.simplify import Simplify
-from modelopt_cli.passes.quantize import builder, dynamic_matmul, dynamic_rounding
+from modelopt_cli.passes.quantize import builder, dynamic_matmul, dynamic_rounding, range_choice
 from modelopt_cli.passes.quantize.quantize import Quantize
 from modelopt_cli.passes.quantize.second_order import Rounding
 from modelopt_cli.passes.quantize.weights import quantize_weight
@@ -50,12 +50,18 @@ VARIANTS: tuple[Variant, ...] = (
     ("ranges by minmax only", {"calibrator": "minmax"}, nullcontext),
     ("ranges by mse only", {"calibrator": "mse"}, nullcontext),
     ("ranges of scores chosen like the others", {}, lambda: patch.object(builder, "TAIL_READERS", ())),
+    ("no ranges of single tensors", {}, lambda: patch.object(range_choice, "MOST_TRIES", 0)),
+    ("no search behind second-order rounding", {}, lambda: patch.object(dynamic_rounding, "_searched", _unsearched)),
     ("static weights to the nearest step", {}, lambda: patch.object(builder, "round_products", _no_products)),
     ("no bias correction", {}, lambda: patch.object(Rounding, "bias_shift", lambda *_: None)),
     ("no smoothing", {}, lambda: patch.object(dynamic_matmul, "choose_scales", lambda *_, **__: None)),
     ("dynamic weights to the nearest step", {}, lambda: patch.object(dynamic_matmul, "round_product_weight", _nearest)),
     ("column scales never shrunk", {}, lambda: patch.object(dynamic_rounding, "SHRINKS", (1.0,))),
 )
+
+
+def _unsearched(matrix, values, *_):  # type: ignore[no-untyped-def]
+    return values
 
 
 def _no_products(known, **_):  # type: ignore[no-untyped-def]

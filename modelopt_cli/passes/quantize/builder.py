@@ -189,6 +189,7 @@ class Builder:
         only: Collection[str] | None = None,
         final: bool = False,
         timed: bool = False,
+        static_only: bool = False,
     ) -> Built:
         """The model under a plan.
 
@@ -198,6 +199,7 @@ class Builder:
                 error of a part is measured on.
             final: Whether this is the result, for which rounding and ``rest`` take their time, or a draft.
             timed: Whether nothing but its latency is looked at: ranges that are not known are then rough ones.
+            static_only: Whether ``rest`` is left out: what the error of the static part is measured on.
         """
         clone = self._model.clone()
         forget_names(clone)  # clones share the list of names: the result must not depend on how many were tried
@@ -223,7 +225,8 @@ class Builder:
             write_quick_gelu(clone.graph)
         if only is not None:
             return Built(clone, regions, ())
-        extra = self._rest(clone, plan, final) if self._rest is not None else PassResult(clone, 0)
+        rest = None if static_only else self._rest
+        extra = rest(clone, plan, final) if rest is not None else PassResult(clone, 0)
         residuals_to_sum(clone, self._residuals)
         stored = store_weights_as_int8(clone.graph, self._rounded if rounding is not None else None)
         drop_unread_weights(clone.graph)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from modelopt_cli.passes.quantize.dynamic_stats import InputStatistics
+from modelopt_cli.passes.quantize.lowbit.refine import refine_codes
 from modelopt_cli.passes.quantize.weights import QuantizedWeight, integer_range, quantize_weight
 
 DAMPING = 0.01  # share of the mean diagonal added to it: keeps the inverse finite for channels that never vary
@@ -19,6 +20,7 @@ def round_product_weight(
     *,
     per_channel: bool,
     reduce_range: bool,
+    search: bool = False,
 ) -> QuantizedWeight:
     """Round a weight [K, N] of which row k is first multiplied by ``scales[k]``.
 
@@ -28,6 +30,7 @@ def round_product_weight(
         scales: What channels of the input are divided by, [K], or None.
         per_channel: One scale per column.
         reduce_range: 7-bit weights.
+        search: Whether to search on from the rounded values: 0.02 to 0.25 dB less error, in twice the time.
     """
     matrix = matrix if scales is None else matrix * scales[:, None]
     nearest = quantize_weight(matrix, axis=1 if per_channel else None, reduce_range=reduce_range)
@@ -39,6 +42,7 @@ def round_product_weight(
     if per_channel:
         scale = _least_error_scale(matrix, scale, np.diag(moment), low, high)
     values = round_second_order(matrix, np.broadcast_to(scale, matrix.shape[1:]), moment, low, high)
+    values = _searched(matrix, values, scale, moment, low, high) if search else values
     return QuantizedWeight(values, scale, nearest.zero_point, nearest.axis)
 
 
@@ -76,11 +80,27 @@ def round_second_order(matrix: np.ndarray, scale: np.ndarray, moment: np.ndarray
     return values
 
 
-def _unit_factor(moment: np.ndarray) -> np.ndarray:
-    """Upper Cholesky factor of the damped moment, each row divided by its diagonal entry."""
+def _searched(
+    matrix: np.ndarray, values: np.ndarray, scale: np.ndarray, moment: np.ndarray, low: int, high: int
+) -> np.ndarray:
+    """int8 [K, N] of less error at the output (see `refine_codes`); what was pruned stays pruned."""
+    levels = np.arange(low, high + 1, dtype=np.float32)
+    steps = np.broadcast_to(np.asarray(scale, np.float32), matrix.shape)
+    codes = (values.astype(np.int16) - low).astype(np.uint8)
+    found = refine_codes(matrix, codes, levels, steps, _damped(moment).astype(np.float32), np.zeros(1, np.float32))
+    return np.where(matrix == 0, 0, found.astype(np.int16) + low).astype(np.int8)
+
+
+def _damped(moment: np.ndarray) -> np.ndarray:
+    """In float64, with a share of its mean added to the diagonal."""
     damped = moment.astype(np.float64)
     damped[np.diag_indices_from(damped)] += DAMPING * max(float(np.mean(np.diag(damped))), 1e-12)
-    lower = np.linalg.cholesky(damped)
+    return damped
+
+
+def _unit_factor(moment: np.ndarray) -> np.ndarray:
+    """Upper Cholesky factor of the damped moment, each row divided by its diagonal entry."""
+    lower = np.linalg.cholesky(_damped(moment))
     return np.asarray((lower / np.diag(lower)).T, np.float32)
 
 

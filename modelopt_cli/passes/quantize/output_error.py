@@ -111,12 +111,17 @@ class OutputJudge:
                 break
         self._bands = list(self._cut())
 
-    def judge(self, model: ir.Model) -> OutputError:
-        """The error of a variant; outputs that are not float count for nothing, those that are not finite for all."""
+    def judge(self, model: ir.Model, most: int | None = None) -> OutputError:
+        """The error of a variant; outputs that are not float count for nothing, those that are not finite for all.
+
+        Args:
+            model: The variant.
+            most: Samples to look at, the first ones; None for all.
+        """
         session = open_session(model, arena=False)
         signal, noise = np.zeros(len(self._bands)), np.zeros(len(self._bands))
         same: dict[int, list[int]] = {index: [0, 0] for index in self._ranked()}
-        for sample, exact in self._held:
+        for sample, exact in self._held[:most]:
             found = run(session, dict(sample))
             for index, band in enumerate(self._bands):
                 one, other = exact[band.output], found[band.output]

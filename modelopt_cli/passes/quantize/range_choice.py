@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx_ir as ir
 
 from modelopt_cli.calibration.ranges import ObserverName, RangeRules
 from modelopt_cli.format import format_db
@@ -17,7 +18,8 @@ from modelopt_cli.passes.quantize.plan import Plan
 
 CLEAR_DB = 2.0  # clipping has to gain this much on calibration samples: 1.7 dB there were -1.2 dB on unseen pictures
 TENSOR_DB = 0.25  # likewise of one tensor: 0.03 gained 1.6 dB more there, and lost 0.6 on unseen ones
-MOST_TRIES = 24  # tensors, each a run of the judged samples
+MOST_TRIES = 24  # tensors
+FEW = 8  # samples that a tensor is tried on first: most tries end there
 PATIENCE = 8  # tries in a row without a gain, after which there is none to be expected
 
 
@@ -38,13 +40,16 @@ def choose_ranges(judge: OutputJudge, builder: Builder, plan: Plan, log: list[st
     contested = builder.contested(chosen)[:MOST_TRIES]
     if not contested:
         return chosen
-    best = first = _worst_db(judge, builder, chosen)
-    failures = 0
+    start = _static(builder, chosen)
+    best, best_of_few = _worst_db(judge, start), _worst_db(judge, start, FEW)
+    first, failures = best, 0
     for name, other in contested:
         changed = replace(plan, ranges=rules.but(name, other))
-        found = _worst_db(judge, builder, changed)
+        model = _static(builder, changed)
+        of_few = _worst_db(judge, model, FEW)
+        found = _worst_db(judge, model) if of_few > best_of_few + TENSOR_DB else best
         if found > best + TENSOR_DB:
-            chosen, rules, best, failures = changed, rules.but(name, other), found, 0
+            chosen, rules, best, best_of_few, failures = changed, rules.but(name, other), found, of_few, 0
         else:
             failures += 1
         if failures == PATIENCE:
@@ -60,11 +65,16 @@ def choose_observer(judge: OutputJudge, builder: Builder, plan: Plan, log: list[
     first = builder.observers[0]
     if len(builder.observers) == 1 or not builder.regions(plan).integer:
         return first
-    found = [_worst_db(judge, builder, replace(plan, ranges=RangeRules(observer))) for observer in builder.observers]
+    plans = [replace(plan, ranges=RangeRules(observer)) for observer in builder.observers]
+    found = [_worst_db(judge, _static(builder, each)) for each in plans]
     log += [f"ranges by {name}: {format_db(value)}" for name, value in zip(builder.observers, found, strict=True)]
     best = int(np.argmax(found))
     return builder.observers[best] if found[best] > found[0] + CLEAR_DB else first
 
 
-def _worst_db(judge: OutputJudge, builder: Builder, plan: Plan) -> float:
-    return judge.judge(builder.build(plan, final=True).model).worst.sqnr_db
+def _static(builder: Builder, plan: Plan) -> ir.Model:
+    return builder.build(plan, final=True, static_only=True).model
+
+
+def _worst_db(judge: OutputJudge, model: ir.Model, most: int | None = None) -> float:
+    return judge.judge(model, most).worst.sqnr_db

@@ -70,7 +70,12 @@ def _round(
     if node.op_type == "MatMul":
         covariance = covariance + np.outer(statistics.mean[0], statistics.mean[0])
     found = round_product_weight(
-        np.ascontiguousarray(rows.T), _statistics(covariance), None, per_channel=True, reduce_range=reduce_range
+        np.ascontiguousarray(rows.T),
+        _statistics(covariance),
+        None,
+        per_channel=True,
+        reduce_range=reduce_range,
+        search=True,
     )
     values = found.values if _is_transposed(node) else found.values.T.reshape(array.shape)
     return QuantizedWeight(np.ascontiguousarray(values), found.scale, found.zero_point, axis)

@@ -9,6 +9,8 @@ import onnx_ir as ir
 
 from modelopt_cli.graph.edit import add_weight, constant, only_reader
 
+INTEGER_PRODUCT = "MatMulIntegerToFloat"
+
 
 @dataclass(frozen=True)
 class Bias:
@@ -52,6 +54,11 @@ def find_bias(node: ir.Node, outputs: int) -> Bias | None:
     if len(node.inputs) < 3 or node.inputs[2] is None:
         return Bias(node, 2, np.zeros(outputs, np.float32))
     return _vector(node, 2, outputs)
+
+
+def integer_bias(node: ir.Node, outputs: int) -> Bias | None:
+    """The bias of a MatMulIntegerToFloat."""
+    return _vector(node, 6, outputs) if len(node.inputs) > 6 else None
 
 
 def _vector(node: ir.Node, index: int, outputs: int) -> Bias | None:

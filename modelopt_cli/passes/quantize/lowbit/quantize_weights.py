@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -14,12 +16,15 @@ from modelopt_cli.graph.opset import raise_opset
 from modelopt_cli.passes.base import PassContext, PassResult
 from modelopt_cli.passes.quantize.calibrated import is_this_machine
 from modelopt_cli.passes.quantize.dynamic_matmul import DynamicOptions
+from modelopt_cli.passes.quantize.lowbit.center import center_outputs
 from modelopt_cli.passes.quantize.lowbit.choice import LowBitPass
 from modelopt_cli.passes.quantize.lowbit.form_times import TABLE, FormChoice, choose_forms, kind_of
 from modelopt_cli.passes.quantize.lowbit.forms import DQ_OPSET, FLOAT32, INT8, Form, form_block, rows_of, takes
 from modelopt_cli.passes.quantize.lowbit.rounding import Grid
+from modelopt_cli.passes.quantize.lowbit.sensitivity import MOST
 from modelopt_cli.passes.quantize.lowbit.slots import Slot
 from modelopt_cli.passes.quantize.lowbit.store import may_run_as_integers, result_of, store_float, store_integer
+from modelopt_cli.passes.quantize.output_error import OutputJudge
 from modelopt_cli.targets.target import Target
 
 FORMS: dict[str, Form] = {
@@ -28,6 +33,8 @@ FORMS: dict[str, Form] = {
     "tensorrt": "dequantize-linear",
     "openvino": "dequantize-linear",
 }
+CLOSE_DB = 35.0  # of outputs, for which nobody asks for more than 8-bit inputs
+JUDGED_SAMPLES = 16
 CPU_BITS = 4  # MatMulNBits reads half of the bytes that an int8 kernel reads, which decides when there is one row
 BLOCKS = {2: 16, 3: 16, 4: 16, 5: 32, 6: 64}  # inputs that share a step, by bits: 8 bits for the steps of each block
 TABLE_BLOCKS = BLOCKS | {4: 32}  # rows of tables are alike all over, and nobody multiplies them
@@ -46,6 +53,14 @@ class QuantizeWeights(LowBitPass):
     compute: Annotated[
         Literal["auto", "int8", "float"],
         Field(description="Kernels of MatMul and Gemm; auto: int8 on CPUs. float keeps activations as they are."),
+    ] = "auto"
+
+    activations: Annotated[
+        Literal["auto", 8, 16],
+        Field(
+            description="Bits of the inputs of int8 kernels: 16 adds the product of what 8 leave out. auto: 16 beside "
+            "8-bit weights where 8 would be heard at the outputs, on calibration samples; 8 elsewhere."
+        ),
     ] = "auto"
 
     symmetric: Annotated[
@@ -99,6 +114,7 @@ class QuantizeWeights(LowBitPass):
 
     def store(self, model: ir.Model, bits: dict[Slot, int], ctx: PassContext) -> PassResult:
         """Write each weight of ``model`` in so many bits, in the form that the target wants."""
+        original = model.clone() if ctx.calibration is not None else None
         wanted, slots = self._form_for(ctx.target), list(bits)
         forms = {slot: wanted for slot in slots if takes(wanted, slot, bits[slot])} if wanted != "decoded" else {}
         if self.form == "auto" and ctx.target.provider == "cpu":
@@ -112,10 +128,18 @@ class QuantizeWeights(LowBitPass):
         products = {slot: self.grid_of(slot, bits[slot]).integer(limit) for slot in slots if slot in integer}
         accuracy = FLOAT32 if self.compute == "float" else INT8
         done = store_float(model, floats, ctx, forms, accuracy=accuracy)
-        done.add(store_integer(model, products, ctx, DynamicOptions(reduce_range=_is_reduced(ctx.target))))
+        wide = self._wide(model, products, bits, ctx)
+        for two_terms in (False, True):
+            part = {slot: grid for slot, grid in products.items() if (slot in wide) == two_terms}
+            options = DynamicOptions(reduce_range=_is_reduced(ctx.target), two_terms=two_terms)
+            done.add(store_integer(model, part, ctx, options))
         for graph in model.graphs():
             drop_unread_weights(graph)
-        return result_of(model, done, bits)
+        result = result_of(model, done, bits)
+        if original is not None and ctx.calibration is not None:
+            centered = center_outputs(model, original, ctx.calibration)
+            result = replace(result, details=result.details | {"centered_outputs": len(centered)})
+        return replace(result, details=result.details | {"int8_of_16_bit_inputs": len(wide)}) if wide else result
 
     def block_of(self, slot: Slot, bits: int) -> int:
         """Inputs that share a step; 0 for all of an output."""
@@ -142,6 +166,26 @@ class QuantizeWeights(LowBitPass):
 
         budget_s = self.budget if is_this_machine(ctx.target) else 0.0
         return choose_forms(rows_of(model, slots, ctx), write, budget_s)
+
+    def _wide(
+        self, model: ir.Model, products: Mapping[Slot, Grid], bits: Mapping[Slot, int], ctx: PassContext
+    ) -> set[Slot]:
+        """The int8 products whose inputs have 16 bits.
+
+        By default those with 8-bit weights, where the outputs of a draft with 8-bit inputs are not close to float; not
+        on processors without VNNI or the like, where twice the time of int8 is that of float.
+        """
+        if self.activations != "auto":
+            return set(products) if self.activations == 16 else set()
+        full = {slot for slot in products if bits[slot] == MOST}
+        if not full or ctx.calibration is None or _is_reduced(ctx.target):
+            return set()
+        draft = model.clone()
+        names = tuple(glob.escape(slot.name) for slot in full)
+        quick = QuantizeWeights(activations=8, include=names, compute=self.compute, embeddings=False)
+        quick.apply(draft, replace(ctx, calibration=None, sample=None))
+        judge = OutputJudge(model, ctx.calibration.take(JUDGED_SAMPLES))
+        return full if judge.judge(draft).sqnr_db < CLOSE_DB else set()
 
     def _runs_int8(self, target: Target) -> bool:
         return self.compute == "int8" or (self.compute == "auto" and target.provider == "cpu")

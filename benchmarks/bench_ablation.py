@@ -56,7 +56,6 @@ VARIANTS: tuple[Variant, ...] = (
     ("no bias correction", {}, lambda: patch.object(Rounding, "bias_shift", lambda *_: None)),
     ("no smoothing", {}, lambda: patch.object(dynamic_matmul, "choose_scales", lambda *_, **__: None)),
     ("dynamic weights to the nearest step", {}, lambda: patch.object(dynamic_matmul, "round_product_weight", _nearest)),
-    ("column scales never shrunk", {}, lambda: patch.object(dynamic_rounding, "SHRINKS", (1.0,))),
 )
 
 

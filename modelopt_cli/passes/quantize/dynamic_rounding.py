@@ -10,7 +10,6 @@ from modelopt_cli.passes.quantize.weights import QuantizedWeight, integer_range,
 
 DAMPING = 0.01  # share of the mean diagonal added to it: keeps the inverse finite for channels that never vary
 BLOCK = 128  # rows whose error is spread at once: the rest is one matrix product per block
-SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8)  # share of the largest value that a column's grid may end at
 
 
 def round_product_weight(
@@ -39,8 +38,6 @@ def round_product_weight(
     moment = known.moment if scales is None else known.moment / np.outer(scales, scales)
     low, high = integer_range(8, symmetric=True, reduce_range=reduce_range)
     scale = nearest.scale
-    if per_channel:
-        scale = _least_error_scale(matrix, scale, np.diag(moment), low, high)
     values = round_second_order(matrix, np.broadcast_to(scale, matrix.shape[1:]), moment, low, high)
     values = _searched(matrix, values, scale, moment, low, high) if search else values
     return QuantizedWeight(values, scale, nearest.zero_point, nearest.axis)
@@ -102,16 +99,3 @@ def _unit_factor(moment: np.ndarray) -> np.ndarray:
     """Upper Cholesky factor of the damped moment, each row divided by its diagonal entry."""
     lower = np.linalg.cholesky(_damped(moment))
     return np.asarray((lower / np.diag(lower)).T, np.float32)
-
-
-def _least_error_scale(matrix: np.ndarray, scale: np.ndarray, weight: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Per column, the shrunken scale of least squared error, each row weighted by its input's mean square."""
-    best = np.full(scale.shape, np.inf)
-    chosen = scale.copy()
-    for shrink in SHRINKS:
-        candidate = scale * np.float32(shrink)
-        error = matrix - np.clip(np.rint(matrix / candidate), low, high) * candidate
-        loss = weight @ (error * error)
-        chosen = np.where(loss < best, candidate, chosen)
-        best = np.minimum(loss, best)
-    return np.asarray(chosen, np.float32)

@@ -38,11 +38,28 @@ def inspect(models: ModelsArgument, prunable: Prunable = False, as_json: Json = 
 
 
 def describe_prunable(source: SourceModel) -> dict[str, Any]:
-    """What structured pruning could remove from a model, and what it could not, with the reason."""
+    """What structured pruning could remove from a model, and what it could not, with the reason.
+
+    Of the model as `prune --structured` gets it: simplified and fused.
+    """
+    from modelopt_cli.passes.base import PassContext
+    from modelopt_cli.passes.fuse.fuse import Fuse
+    from modelopt_cli.passes.fuse.simplify import Simplify
+    from modelopt_cli.passes.prune.states import all_states
+    from modelopt_cli.targets.target import Target
+
+    model, ctx = source.model.clone(), PassContext(Target())
+    for each in (Simplify(), Fuse()):
+        model = each.apply(model, ctx).model
+    with all_states(model):
+        return {"model": source.label, **_prunable(model)}
+
+
+def _prunable(model: ir.Model) -> dict[str, Any]:
     from modelopt_cli.passes.prune.structured.analysis import find_dependencies
     from modelopt_cli.passes.prune.structured.blocks import find_blocks
 
-    found = find_dependencies(source.model)
+    found = find_dependencies(model)
     groups = [
         {
             "name": group.name,
@@ -56,9 +73,9 @@ def describe_prunable(source: SourceModel) -> dict[str, Any]:
     held = [{"name": skip.node, "reason": skip.reason} for skip in found.skipped]
     blocks = [
         {"name": block.name, "producers": list(block.producers)}
-        for block in find_blocks(source.model.graph, found.flow.shapes)
+        for block in find_blocks(model.graph, found.flow.shapes)
     ]
-    return {"model": source.label, "groups": groups, "branches": blocks, "held": held}
+    return {"groups": groups, "branches": blocks, "held": held}
 
 
 def describe(source: SourceModel) -> dict[str, Any]:

@@ -44,3 +44,11 @@ def test_inspect_shows_what_can_leave_and_why_not_the_rest(cli, samples: Path) -
     assert "normalises its channels together" in " ".join(
         cli("inspect", "--prunable", samples / "digits_vit/model.onnx").out.split()
     )
+
+
+def test_inspect_looks_at_what_pruning_gets(cli, samples: Path) -> None:
+    """The exporter's initial states are computed; only simplified are they none, and its units free to leave."""
+    run = cli("inspect", "--prunable", samples / "digits_lstm" / "model.onnx", "--json")
+    assert [(group["name"], group["kind"], group["size"]) for group in run.json["groups"]] == [
+        ("/lstm/LSTM", "units", 128)
+    ]

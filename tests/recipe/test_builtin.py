@@ -20,7 +20,7 @@ STEPS = {
     "prune-30-macs": ["simplify", "fuse", "prune-channels"],
     "prune-50": ["simplify", "fuse", "prune"],
     "prune-int8": ["simplify", "fuse", "prune", "quantize"],
-    "prune-packed": ["simplify", "fuse", "prune", "pack-sparse"],
+    "prune-packed": ["simplify", "fuse", "prune", "quantize-weights", "pack-sparse"],
     "smallest": ["simplify", "fuse", "codebook"],
 }
 

@@ -61,7 +61,9 @@ class LowBitPass(Pass):
         "*",
     )
     exclude: Annotated[tuple[str, ...], Field(description="Not the weights whose name matches one of these.")] = ()
-    embeddings: Annotated[bool, Field(description="Tables read by Gather too.")] = True
+    embeddings: Annotated[
+        bool | Literal["only"], Field(description="Tables read by Gather too; only: nothing but those.")
+    ] = True
 
     def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
         """Edit ``model``; see the class.
@@ -131,7 +133,7 @@ class LowBitPass(Pass):
         return False
 
     def _wants(self, slot: Slot) -> bool:
-        if slot.lookups and not self.embeddings:
+        if (slot.lookups and not self.embeddings) or (self.embeddings == "only" and (not slot.lookups or slot.others)):
             return False
         wanted = any(fnmatchcase(slot.name, glob) for glob in self.include)
         return wanted and not any(fnmatchcase(slot.name, glob) for glob in self.exclude)

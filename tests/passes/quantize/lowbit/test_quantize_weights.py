@@ -327,3 +327,15 @@ def test_rows_that_do_not_fill_bytes(kind: type[Pass], width: int, bits: int) ->
     result = run_pass(kind(bits=bits), model)
     assert result.changed == 1
     assert error(model, result.model) < 6 * 4.0**-bits + 5e-4
+
+
+def test_tables_alone_and_not_those_that_a_product_reads_too() -> None:
+    both = """m (int64[N,S] i) => (float[N,S,96] y) {
+        e = Gather (t, i)
+        y = MatMul (e, w) }"""
+    model = model_from_text(both, t=TABLE, w=W64)
+    result = run_pass(QuantizeWeights(bits=6, embeddings="only"), model)
+    assert result.details["weights_by_bits"] == {"6": 1}
+    assert "w" in result.model.graph.initializers
+    assert "t" not in result.model.graph.initializers
+    assert run_pass(QuantizeWeights(bits=6, embeddings="only"), tied()).changed == 0

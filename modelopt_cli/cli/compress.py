@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     After = Callable[[RunReport], Iterable[RenderableType]]
 
 Family = Literal["prune", "quantize"]
+BEFORE_PRUNING = ("simplify", "fuse")  # folded BatchNormalization is part of what is fitted
 METHODS = {"auto": "quantize", "static": "quantize-static", "dynamic": "quantize-dynamic"}
 
 
@@ -83,7 +84,7 @@ def prune(
     limits = _given(max_accuracy_drop=max_drop, min_agreement=min_agreement)
     _refuse_both(recipe, {**options, **budget, **limits, **_given(structured=structured or None)})
     _refuse_mixture(structured, options, budget)
-    prepare = [{"pass": "simplify"}, {"pass": "fuse"}]  # folded BatchNormalization is part of what is fitted
+    prepare = [{"pass": name} for name in BEFORE_PRUNING]
     if structured:
         own = {
             "name": "prune-structured",

@@ -42,15 +42,15 @@ def describe_prunable(source: SourceModel) -> dict[str, Any]:
 
     Of the model as `prune --structured` gets it: simplified and fused.
     """
+    from modelopt_cli.cli.compress import BEFORE_PRUNING
     from modelopt_cli.passes.base import PassContext
-    from modelopt_cli.passes.fuse.fuse import Fuse
-    from modelopt_cli.passes.fuse.simplify import Simplify
     from modelopt_cli.passes.prune.states import all_states
+    from modelopt_cli.passes.registry import get_pass
     from modelopt_cli.targets.target import Target
 
     model, ctx = source.model.clone(), PassContext(Target())
-    for each in (Simplify(), Fuse()):
-        model = each.apply(model, ctx).model
+    for name in BEFORE_PRUNING:
+        model = get_pass(name)().apply(model, ctx).model
     with all_states(model):
         return {"model": source.label, **_prunable(model)}
 

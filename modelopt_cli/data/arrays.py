@@ -151,8 +151,9 @@ def _archive_members(path: Path) -> dict[str, ArrayMember]:
                 name = entry.removesuffix(".npy")
                 with archive.open(entry) as stream:
                     members[name] = _member(path, name, entry, cast(ByteStream, stream))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
-        # RuntimeError is what zipfile says of an encrypted archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
+        # What zipfile raises of its own: EOFError and zlib.error where an archive is cut, RuntimeError where it is
+        # encrypted, and NotImplementedError, which is one, where it is compressed in a way that Python has not.
         raise DataError("is a damaged, truncated or encrypted archive", where=str(path)) from None
     if not members:
         raise DataError("holds no arrays", where=str(path), hint="write it with numpy.savez(FILE, input_name=array)")

@@ -33,6 +33,7 @@ FILES_WHILE_ROUNDING = 1  # the fused model's weights; the source's are there al
 COME_LATER = 8 << 20  # of any model: libraries and parts of the runtime that nothing before has touched
 LEAST_WORKING_MB = 16.0
 RUNS_EACH_SAMPLE = 4  # calibration: ranges, rounding, and the judge of both sides
+SEARCHED = 0.5  # of a budget, at most, on the models that we have: a search ends when there is nothing left to try
 SAY_ABOVE_S = 30.0
 
 
@@ -147,7 +148,7 @@ def _seconds(prepared: Prepared, recipe: Recipe, options: CompressOptions, run_s
         yield (options.budget_s or recipe.profile.seconds) * len(prepared.providers)
     lossy = [step for step in prepared.passes if step.effect == "lossy"]
     if is_this_machine(prepared.target):  # nothing is searched by measuring for another one
-        yield from (float(getattr(step, "budget", 0.0) or 0.0) for step in lossy)
+        yield from (SEARCHED * float(getattr(step, "budget", 0.0) or 0.0) for step in lossy)
     calibration, evaluation = prepared.data.calibration, prepared.data.evaluation
     if calibration is not None:
         yield len(calibration) * run_s * RUNS_EACH_SAMPLE * len(lossy)

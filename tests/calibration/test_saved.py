@@ -52,7 +52,7 @@ def cache(tmp_path: Path) -> Cache:
 
 def collect(model: ir.Model, data: ArrayDataset, cache: Cache | None, **options: float) -> RangeChoices:
     bound = options.pop("max_memory_mb", 256.0)
-    settings = ObserverOptions(**options)  # type: ignore[arg-type]
+    settings = ObserverOptions(**options)
     return collect_range_choices(
         model, TENSORS, data, RULES, options=settings, memory=WorkingMemory(bound), cache=cache
     )

@@ -134,7 +134,7 @@ def test_not_a_model_that_can_be_used(
 def test_calibration_data_that_does_not_fit(
     arrays: dict[str, np.ndarray], words: str, refused, good: Path, tmp_path: Path
 ) -> None:
-    np.savez(tmp_path / "calib.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(tmp_path / "calib.npz", **arrays)
     err = refused("compress", good, "--recipe", "fuse", "--calib", tmp_path / "calib.npz", code=3)
     assert words.lower() in err.lower()
 

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def first(folder: Path, **declared: object) -> np.ndarray:
-    return next(iter(open_dataset(folder, images=Preprocessing(**declared))))[""][0]  # type: ignore[arg-type]
+    return next(iter(open_dataset(folder, images=Preprocessing(**declared))))[""][0]
 
 
 def test_pictures_bind_to_the_only_input(folder: Path) -> None:

@@ -17,7 +17,8 @@ def measure(metric, outputs, truths):
 def test_top_k_is_that_of_a_sort(seed, k):
     rng = np.random.default_rng(seed)
     outputs, labels = rng.standard_normal((20, 8)).astype(np.float32), rng.integers(0, 8, 20)
-    naive = np.mean([label in sorted(range(8), key=lambda c: -row[c])[:k] for row, label in zip(outputs, labels)])  # noqa: B905
+    pairs = zip(outputs, labels, strict=True)
+    naive = np.mean([label in sorted(range(8), key=lambda c: -row[c])[:k] for row, label in pairs])
     assert measure(find_metric(f"top{k}"), outputs, labels) == pytest.approx(naive)
 
 

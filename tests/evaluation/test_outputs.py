@@ -45,7 +45,7 @@ def data(tmp_path: Path) -> Dataset:
 
 
 def outputs(session: Runs, data: Dataset, threads: int = 1) -> Iterator[float]:
-    found = session_outputs([session], ["y"], data, Silent(), "running", threads=threads)  # type: ignore[list-item]
+    found = session_outputs([session], ["y"], data, Silent(), "running", threads=threads)
     return (float(each[0][0][0, 0]) for each in found)
 
 
@@ -74,7 +74,7 @@ def test_large_outputs_are_held_a_few_at_a_time(data: Dataset, monkeypatch: pyte
     stream = outputs(Runs(started.append, size=CHUNK_BYTES // 8), data)  # half a chunk each: two steps a chunk
     next(stream)
     assert len(started) <= 8
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
 
 
 def test_a_failure_in_a_thread_is_the_users_error(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ def libraries() -> None:
 
 def measure(name: str, outputs: object, truths: object) -> float:
     metric = find_metric(name)
-    pairs = list(zip(list(outputs), map(np.asarray, truths), strict=True))  # type: ignore[call-overload]
+    pairs = list(zip(list(outputs), map(np.asarray, truths), strict=True))
     if isinstance(metric, WholeMetric):
         return metric.score([metric.keep(*pair) for pair in pairs])
     return float(metric.value(np.sum([metric.sums(*pair) for pair in pairs], axis=0)))

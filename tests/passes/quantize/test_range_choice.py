@@ -17,7 +17,7 @@ from modelopt_cli.passes.quantize.range_choice import choose_ranges
 from modelopt_cli.progress import Silent
 from modelopt_cli.targets.schemes import scheme_for
 from modelopt_cli.targets.target import Target
-from modelopt_cli.testing import model_from_text, run_pass
+from modelopt_cli.testing import ArrayDataset, model_from_text, run_pass
 
 TEXT = """net (float[n,24,24,24] x) => (float[n,24,22,22] y) {
     a = Conv <kernel_shape = [1, 1]> (x, w)
@@ -26,24 +26,10 @@ TEXT = """net (float[n,24,24,24] x) => (float[n,24,22,22] y) {
 }"""
 
 
-class Samples:
+def samples(tails: bool = True) -> ArrayDataset:
     """Of heavy tails (Student's t of 3 degrees), so that ``x`` is better clipped, and Tanh bounds what is behind it."""
-
-    source, labels, batch_size = "generated", None, 1
-
-    def __init__(self, tails: bool = True) -> None:
-        rng = np.random.default_rng(0)
-        draw = (lambda: rng.standard_t(3, (1, 24, 24, 24))) if tails else (lambda: rng.uniform(-1, 1, (1, 24, 24, 24)))
-        self.arrays = [draw().astype(np.float32) for _ in range(6)]
-
-    def __len__(self):
-        return len(self.arrays)
-
-    def __iter__(self):
-        return ({"x": array} for array in self.arrays)
-
-    def take(self, count):
-        return self
+    rng, shape = np.random.default_rng(0), (6, 24, 24, 24)
+    return ArrayDataset({"x": (rng.standard_t(3, shape) if tails else rng.uniform(-1, 1, shape)).astype(np.float32)})
 
 
 def network():
@@ -53,7 +39,7 @@ def network():
 
 
 def choose(tails: bool, log: list[str]) -> tuple[Plan, OutputJudge, Builder]:
-    model, data = network(), Samples(tails)
+    model, data = network(), samples(tails)
     builder = Builder(model, scheme_for(Target()), data, observers=("minmax", "mse"), progress=Silent())
     judge = OutputJudge(model, data)
     return choose_ranges(judge, builder, default_plan(builder.scheme), log), judge, builder
@@ -94,10 +80,10 @@ def test_it_gives_up_after_as_many_tries_without_a_gain(monkeypatch, patience):
 
 def test_a_plan_holds_the_rules_and_its_replay_takes_them(monkeypatch):
     monkeypatch.setattr(range_choice, "CLEAR_DB", 99.0)
-    first = run_pass(QuantizeStatic(budget=0), network(), calibration=Samples())
+    first = run_pass(QuantizeStatic(budget=0), network(), calibration=samples())
     assert first.details["plan"]["ranges"] == {"observer": "minmax", "others": {"x": "mse"}}
     monkeypatch.setattr("modelopt_cli.passes.quantize.calibrated.choose_ranges", None)  # is not called
-    again = run_pass(QuantizeStatic(plan=first.details["plan"]), network(), calibration=Samples())
+    again = run_pass(QuantizeStatic(plan=first.details["plan"]), network(), calibration=samples())
     assert [node.op_type for node in again.model.graph] == [node.op_type for node in first.model.graph]
     scales = [
         sorted(float(v.const_value.numpy()) for k, v in r.model.graph.initializers.items() if k.startswith("qparam"))

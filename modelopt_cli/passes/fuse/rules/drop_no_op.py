@@ -12,8 +12,7 @@ from modelopt_cli.graph import edit
 from modelopt_cli.graph.shapes import dimensions, rank, static_shape
 from modelopt_cli.passes.fuse.affine import keeps_shape
 from modelopt_cli.passes.fuse.engine import Editor, Rule
-
-TO_THE_END = 10**9  # what exporters write for an end that is not given, or more: no axis is as long
+from modelopt_cli.passes.fuse.rules.merge_slices import END
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def _slice(node: ir.Node, graph: Editor) -> ir.Value | None:
         return None
     starts, ends = (graph.shapes.numbers(value) for value in node.inputs[1:3])
     steps = graph.shapes.numbers(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else (1,)
-    everything = starts and ends and steps and not any(starts) and set(steps) == {1} and min(ends) >= TO_THE_END
+    everything = starts and ends and steps and not any(starts) and set(steps) == {1} and min(ends) >= END
     return node.inputs[0] if everything else _same_rank_and_size(node, graph) if set(steps or ()) == {1} else None
 
 

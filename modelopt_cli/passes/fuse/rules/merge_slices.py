@@ -12,7 +12,7 @@ from modelopt_cli.passes.fuse.engine import Editor, Rule
 from modelopt_cli.passes.fuse.pattern import made_by, only_made_for
 
 INPUTS_OPSET = 10
-END = 2**31 - 1  # from here on an end means "to the end"
+END = 10**9  # from here on an end means "to the end": exporters write this or more, and no axis is as long
 
 Cut = tuple[int, int, int]  # start, end, step
 

@@ -87,8 +87,11 @@ def whisper_encoder(attention: str) -> tuple[nn.Module, Inputs]:
 
 def whisper_decoder(attention: str) -> tuple[nn.Module, Inputs]:
     inputs = {"ids": (IDS, TOKENS), "hidden": (torch.randn(2, 8, 16), {0: "batch"})}
-    function = lambda m, ids, hidden: m(ids, encoder_hidden_states=hidden, use_cache=False)[0]  # noqa: E731
-    return Call(whisper(attention).decoder, function), inputs
+
+    def decode(model: nn.Module, ids: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        return model(ids, encoder_hidden_states=hidden, use_cache=False)[0]
+
+    return Call(whisper(attention).decoder, decode), inputs
 
 
 def llama(attention: str) -> tuple[nn.Module, Inputs]:

@@ -14,8 +14,10 @@ from modelopt_cli.errors import DataError
 from modelopt_cli.graph.edit import all_nodes
 from modelopt_cli.passes.base import Pass, PassContext, PassResult
 from modelopt_cli.profiling.session import open_session, run
+from modelopt_cli.targets.detect import detect_isa
 from modelopt_cli.targets.target import Target
 
+THIS_MACHINE = Target(isa=detect_isa())  # whose results compute here what they would there: no sums saturate
 DEFAULT_HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
 
 
@@ -56,8 +58,11 @@ def run_pass(
     target: Target | None = None,
     seed: int = 0,
 ) -> PassResult:
-    """Apply a pass to a clone of ``model``, so that the original can be compared with the result."""
-    return pass_.apply(model.clone(), PassContext(target or Target(), seed, calibration))
+    """Apply a pass to a clone of ``model``, so that the original can be compared with the result.
+
+    Without a target the result is for this machine: what is written for a better one may compute something else here.
+    """
+    return pass_.apply(model.clone(), PassContext(target or THIS_MACHINE, seed, calibration))
 
 
 def run_model(model: ir.Model, feeds: Mapping[str, np.ndarray], optimize: bool = False) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from modelopt_cli.graph.io import SourceModel, load_model
 from modelopt_cli.passes.quantize.patches import rounding_bytes
 from modelopt_cli.pipeline import preflight
 from modelopt_cli.pipeline.options import CompressOptions
-from modelopt_cli.pipeline.preflight import Estimate, check_memory, estimate, expectation
+from modelopt_cli.pipeline.preflight import SEARCHED, Estimate, check_memory, estimate, expectation
 from modelopt_cli.pipeline.prepare import prepare
 from modelopt_cli.profiling.memory import available_bytes
 from modelopt_cli.recipe.load import load_recipe
@@ -36,7 +36,7 @@ def test_time_follows_budgets_and_data(source: SourceModel, samples: Path) -> No
     alone = expected(source, "fuse", "profile.seconds=3")
     assert alone.seconds == pytest.approx(3)
     searched = expected(source, "int8", "profile.seconds=3", "steps.quantize.budget=20", calib=calib)
-    assert 23 < searched.seconds < 40
+    assert 3 + 20 * SEARCHED < searched.seconds < 3 + 20
     assert alone.memory_bytes > source.file_bytes
     assert alone.disk_bytes == source.file_bytes
 

@@ -11,6 +11,7 @@ from modelopt_cli.graph.edit import add_weight, constant, fresh_name, replace_ou
 from modelopt_cli.passes.base import Skip
 from modelopt_cli.passes.quantize.dynamic_matmul import MICROSOFT, Edits
 from modelopt_cli.passes.quantize.weights import quantize_weight
+from modelopt_cli.targets.schemes import scheme_for
 from modelopt_cli.targets.target import Target
 
 NAMED = {"activations", "activation_alpha", "activation_beta", "clip", "direction", "hidden_size", "input_forget"}
@@ -30,7 +31,7 @@ def quantize_lstm(model: ir.Model, nodes: Sequence[ir.Node], target: Target, *, 
         if reason is not None:
             edits.skipped.append(Skip(node.name or "LSTM", reason))
             continue
-        _rewrite(model, node, per_channel, target.isa in ("avx2", "avx512"))
+        _rewrite(model, node, per_channel, scheme_for(target).reduce_range)
         edits.changed.append(node.name or "LSTM")
     return edits
 

@@ -16,6 +16,7 @@ from modelopt_cli.passes.quantize.dynamic_rounding import round_product_weight
 from modelopt_cli.passes.quantize.dynamic_stats import InputStatistics
 from modelopt_cli.passes.quantize.gelu import approximate_gelu
 from modelopt_cli.passes.quantize.smooth import LEAST_GAIN, LEAST_GAIN_FOLDED, apply_scales, choose_scales
+from modelopt_cli.targets.schemes import scheme_for
 from modelopt_cli.targets.target import Target
 
 MICROSOFT = "com.microsoft"
@@ -95,7 +96,7 @@ def quantize_matmuls_dynamic(
             scaled down into the weight, and the weight is rounded by second-order information.
         make_weight: Another way to round and store weights that nobody else reads; with it, products are not merged.
     """
-    options = options or DynamicOptions(reduce_range=target.isa in ("avx2", "avx512"))
+    options = options or DynamicOptions(reduce_range=scheme_for(target).reduce_range)
     edits = Edits()
     products = []
     for node in nodes:

@@ -22,6 +22,7 @@ from modelopt_cli.passes.quantize.dynamic_products import Product, find_product,
 from modelopt_cli.passes.quantize.dynamic_stats import InputStatistics, collect_input_statistics, moment_bytes
 from modelopt_cli.passes.quantize.embedding import quantize_embeddings
 from modelopt_cli.passes.quantize.plan import label
+from modelopt_cli.targets.schemes import scheme_for
 from modelopt_cli.targets.target import Target
 
 NEVER = {
@@ -87,8 +88,7 @@ class QuantizeDynamic(Pass):
         )
 
     def _options(self, target: Target) -> DynamicOptions:
-        reduced = target.isa in ("avx2", "avx512")
-        return DynamicOptions(self.per_channel, self.merge, reduced, self.smooth)
+        return DynamicOptions(self.per_channel, self.merge, scheme_for(target).reduce_range, self.smooth)
 
 
 def quantize_products(

@@ -7,7 +7,7 @@ import pytest
 from modelopt_cli.graph.io import model_bytes
 from modelopt_cli.passes.quantize.dynamic_lstm import quantize_lstm
 from modelopt_cli.targets.target import Target
-from modelopt_cli.testing import model_from_text, op_types, run_model
+from modelopt_cli.testing import THIS_MACHINE, model_from_text, op_types, run_model
 
 RNG = np.random.default_rng(0)
 TEXT = """
@@ -30,14 +30,14 @@ def test_lstm_becomes_integer(direction: str, per_channel: bool) -> None:
     text, arrays = lstm(direction)
     model = model_from_text(text, **arrays)
     result = model.clone()
-    assert len(quantize_lstm(result, list(result.graph), Target(), per_channel=per_channel).changed) == 1
+    assert len(quantize_lstm(result, list(result.graph), THIS_MACHINE, per_channel=per_channel).changed) == 1
     onnx.checker.check_model(onnx.load_from_string(model_bytes(result)), full_check=True)
     assert op_types(result) == ["DynamicQuantizeLSTM"]
     assert {"w", "r"}.isdisjoint(result.graph.initializers)
     feeds = {"x": RNG.standard_normal((6, 2, 20)).astype(np.float32)}
     before, after = run_model(model, feeds), run_model(result, feeds)
     for name in before:
-        np.testing.assert_allclose(after[name], before[name], atol=0.03)
+        np.testing.assert_allclose(after[name], before[name], atol=0.04)
 
 
 def test_outputs_that_nobody_asked_for_stay_unasked() -> None:
@@ -45,9 +45,9 @@ def test_outputs_that_nobody_asked_for_stay_unasked() -> None:
     text = text.replace("float[6, 1, N, 16] y, ", "").replace("y, h =", ", h =")
     model = model_from_text(text, **arrays)
     result = model.clone()
-    quantize_lstm(result, list(result.graph), Target())
+    quantize_lstm(result, list(result.graph), THIS_MACHINE)
     feeds = {"x": RNG.standard_normal((6, 2, 20)).astype(np.float32)}
-    np.testing.assert_allclose(run_model(result, feeds)["h"], run_model(model, feeds)["h"], atol=0.03)
+    np.testing.assert_allclose(run_model(result, feeds)["h"], run_model(model, feeds)["h"], atol=0.04)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ import pytest
 from modelopt_cli.passes.quantize.dynamic_matmul import quantize_matmuls_dynamic
 from modelopt_cli.passes.quantize.dynamic_stats import InputStatistics
 from modelopt_cli.passes.quantize.gelu import LARGEST_ERROR, approximate_gelu
-from modelopt_cli.targets.target import Target
-from modelopt_cli.testing import model_from_text, run_model
+from modelopt_cli.testing import THIS_MACHINE, model_from_text, run_model
 
 X = np.linspace(-12, 12, 4096, dtype=np.float32).reshape(1, 64, 64)
 W = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
@@ -39,7 +38,7 @@ def test_the_largest_error_is_what_is_said() -> None:
 def test_a_gelu_that_is_only_quantized_is_approximated_and_the_product_stays() -> None:
     model = model_from_text(BLOCK, w=W)
     float_output = run_model(model, {"x": X})["y"]
-    quantize_matmuls_dynamic(model, [node for node in model.graph if node.op_type == "MatMul"], Target())
+    quantize_matmuls_dynamic(model, [node for node in model.graph if node.op_type == "MatMul"], THIS_MACHINE)
     assert kind(model) == "tanh"
     output = run_model(model, {"x": X})["y"]
     assert np.abs(output - float_output).mean() < 0.02 * np.abs(float_output).mean()

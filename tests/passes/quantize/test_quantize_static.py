@@ -11,9 +11,7 @@ from modelopt_cli.graph.io import model_bytes
 from modelopt_cli.passes.quantize.quantize_static import QuantizeStatic
 from modelopt_cli.profiling.session import open_session
 from modelopt_cli.targets.target import Target
-from modelopt_cli.testing import model_from_text, run_model, run_pass
-
-VNNI = Target("cpu", "avx512_vnni")
+from modelopt_cli.testing import THIS_MACHINE, model_from_text, run_model, run_pass
 
 
 class Samples:
@@ -42,7 +40,7 @@ def conv_weights(seed, *names, channels=8, kernel=3):
     return {name: (rng.standard_normal(shape) * 0.15).astype(np.float32) for name in names}
 
 
-def quantize(text, weights, target=VNNI, data=None, **options):
+def quantize(text, weights, target=THIS_MACHINE, data=None, **options):
     model = model_from_text(text, **weights)
     options = {"budget": 0.0} | options
     result = run_pass(QuantizeStatic(**options), model, calibration=data or Samples(), target=target)
@@ -111,7 +109,7 @@ def test_same_input_same_bytes():
 def test_source_is_untouched():
     model = model_from_text(RESIDUAL, **conv_weights(0, "w1", "w2", "w3"))
     before = model_bytes(model)
-    run_pass(QuantizeStatic(budget=0), model, calibration=Samples(), target=VNNI)
+    run_pass(QuantizeStatic(budget=0), model, calibration=Samples(), target=THIS_MACHINE)
     assert model_bytes(model) == before
 
 
@@ -228,7 +226,7 @@ def test_cuda_is_refused():
 
 def test_quantizing_twice_is_refused():
     _, once = quantize(RESIDUAL, conv_weights(0, "w1", "w2", "w3"))
-    twice = run_pass(QuantizeStatic(budget=0), once.model, calibration=Samples(), target=VNNI)
+    twice = run_pass(QuantizeStatic(budget=0), once.model, calibration=Samples(), target=THIS_MACHINE)
     assert twice.changed == 0
     assert "already" in twice.skipped[0].reason
 

@@ -25,6 +25,8 @@ from modelopt_cli.passes.quantize.lowbit.sensitivity import MOST
 from modelopt_cli.passes.quantize.lowbit.slots import Slot
 from modelopt_cli.passes.quantize.lowbit.store import may_run_as_integers, result_of, store_float, store_integer
 from modelopt_cli.passes.quantize.output_error import OutputJudge
+from modelopt_cli.passes.quantize.weights import integer_range
+from modelopt_cli.targets.schemes import scheme_for
 from modelopt_cli.targets.target import Target
 
 FORMS: dict[str, Form] = {
@@ -124,14 +126,15 @@ class QuantizeWeights(LowBitPass):
         runs_int8 = self._runs_int8(ctx.target)
         integer = {slot for slot in slots if runs_int8 and slot not in forms and may_run_as_integers(slot)}
         floats = {slot: self.grid_of(slot, bits[slot], forms.get(slot)) for slot in slots if slot not in integer}
-        limit = 64 if _is_reduced(ctx.target) else 127
+        reduced = scheme_for(ctx.target).reduce_range
+        limit = integer_range(8, symmetric=True, reduce_range=reduced)[1]
         products = {slot: self.grid_of(slot, bits[slot]).integer(limit) for slot in slots if slot in integer}
         accuracy = FLOAT32 if self.compute == "float" else INT8
         done = store_float(model, floats, ctx, forms, accuracy=accuracy)
         wide = self._wide(model, products, bits, ctx)
         for two_terms in (False, True):
             part = {slot: grid for slot, grid in products.items() if (slot in wide) == two_terms}
-            options = DynamicOptions(reduce_range=_is_reduced(ctx.target), two_terms=two_terms)
+            options = DynamicOptions(reduce_range=reduced, two_terms=two_terms)
             done.add(store_integer(model, part, ctx, options))
         for graph in model.graphs():
             drop_unread_weights(graph)
@@ -178,7 +181,7 @@ class QuantizeWeights(LowBitPass):
         if self.activations != "auto":
             return set(products) if self.activations == 16 else set()
         full = {slot for slot in products if bits[slot] == MOST}
-        if not full or ctx.calibration is None or _is_reduced(ctx.target):
+        if not full or ctx.calibration is None or scheme_for(ctx.target).reduce_range:
             return set()
         draft = model.clone()
         names = tuple(glob.escape(slot.name) for slot in full)
@@ -210,7 +213,3 @@ class QuantizeWeights(LowBitPass):
             block = form_block(form, slot, bits, self.block)
         scaling = self.scaling and form is None
         return Grid(bits, block, symmetric=symmetric, rounding=self.rounding, scaling=scaling)
-
-
-def _is_reduced(target: Target) -> bool:
-    return target.isa in ("avx2", "avx512")

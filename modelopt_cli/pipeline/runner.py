@@ -32,7 +32,7 @@ from modelopt_cli.pipeline.memory import release_memory, return_large_blocks
 from modelopt_cli.pipeline.options import CompressOptions
 from modelopt_cli.pipeline.plan import decisions
 from modelopt_cli.pipeline.preflight import check_memory, estimate, expectation
-from modelopt_cli.pipeline.prepare import RunData, metric_of, prepare
+from modelopt_cli.pipeline.prepare import Prepared, RunData, metric_of, prepare
 from modelopt_cli.pipeline.provenance import environment, stamp
 from modelopt_cli.pipeline.steps import run_steps
 from modelopt_cli.profiling.custom_ops import custom_ops
@@ -41,7 +41,9 @@ from modelopt_cli.profiling.placement import Placement
 from modelopt_cli.profiling.session import runtime
 from modelopt_cli.recipe.schema import Recipe
 from modelopt_cli.report.model import Notice, RunReport, Usage
+from modelopt_cli.targets.detect import detect_isa
 from modelopt_cli.targets.runtimes import lowest_onnxruntime
+from modelopt_cli.targets.schemes import scheme_for
 from modelopt_cli.targets.target import Target
 from modelopt_cli.targets.tensorrt import tensorrt_violations
 
@@ -142,7 +144,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
             *_notices(data, feeds),
             *([_shortened(left_out)] if left_out else ()),
             *_target_notices(done.model, target),
-            *(() if prepared.measures_target else (_elsewhere(target, prepared.providers),)),
+            *_elsewhere(prepared),
         ),
         usage=_usage(done.model, feeds, target.provider),
     )
@@ -160,9 +162,19 @@ def _shortened(left_out: Sequence[str]) -> Notice:
     return Notice("stamp-shortened", message, "--report FILE.json keeps where it comes from")
 
 
-def _elsewhere(target: Target, providers: Sequence[str]) -> Notice:
-    message = f"made for {target.provider}, and measured on {', '.join(providers)}: the latency is not the target's"
-    return Notice("measured-elsewhere", message, f"modelopt profile --baseline ORIGINAL --provider {target.provider}")
+def _elsewhere(prepared: Prepared) -> list[Notice]:
+    """What the figures do not say, because the result is for another provider or processor than it was measured on."""
+    target, here = prepared.target, detect_isa()
+    if not prepared.measures_target:
+        message = f"made for {target.provider}, and measured on {', '.join(prepared.providers)}"
+        command = f"modelopt profile --baseline ORIGINAL --provider {target.provider}"
+        return [Notice("measured-elsewhere", f"{message}: the latency is not the target's", command)]
+    if target.provider != "cpu" or target.isa == here:
+        return []
+    lossy = scheme_for(Target(isa=here)).reduce_range and not scheme_for(target).reduce_range
+    message = f"made for {target.isa}, and measured on {here}: the latency is not the target's"
+    worse = "; nor is the fidelity, since sums of 8-bit weights overflow here and not there" if lossy else ""
+    return [Notice("measured-elsewhere", message + worse, "modelopt profile and evaluate on that machine")]
 
 
 def _placement_notices(placements: Sequence[Placement]) -> list[Notice]:

@@ -47,3 +47,18 @@ def test_cuda_gets_no_static_int8(made) -> None:
     assert not any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     reasons = [skip["reason"] for step in report["steps"] for skip in step["skipped"]]
     assert any("CUDA provider has no integer kernels" in reason for reason in reasons), reasons
+
+
+@pytest.mark.parametrize(
+    ("here", "words"), [("avx2", "nor is the fidelity"), ("arm64", "the latency is not the target's")]
+)
+def test_another_processor_is_said(cli, samples: Path, tmp_path: Path, monkeypatch, here: str, words: str) -> None:
+    monkeypatch.setattr("modelopt_cli.pipeline.runner.detect_isa", lambda: here)
+    model, said = samples / "digits_lstm" / "model.onnx", {}
+    for isa in ("avx512_vnni", here):
+        flags = ("-o", tmp_path / f"{isa}.onnx", "--set", f"target.isa={isa}", *HERE, "--json")
+        run = cli("compress", model, "--recipe", "int8-dynamic", *flags)
+        assert run.code == 0, run.err
+        said[isa] = [note["message"] for note in run.json["notices"] if note["code"] == "measured-elsewhere"]
+    assert words in said["avx512_vnni"][0]
+    assert not said[here]

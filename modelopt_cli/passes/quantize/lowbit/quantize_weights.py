@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import onnx_ir as ir
 from pydantic import Field
@@ -35,6 +35,8 @@ FORMS: dict[str, Form] = {
     "tensorrt": "dequantize-linear",
     "openvino": "dequantize-linear",
 }
+INPUTS = "int8-inputs"
+PLANNED = dict.fromkeys(TABLE, ("decoded", "matmul-nbits")) | {INPUTS: ("8", "16")}  # what a plan can say
 CLOSE_DB = 35.0  # of outputs, for which nobody asks for more than 8-bit inputs
 JUDGED_SAMPLES = 16
 CPU_BITS = 4  # MatMulNBits reads half of the bytes that an int8 kernel reads, which decides when there is one row
@@ -84,25 +86,30 @@ class QuantizeWeights(LowBitPass):
     ] = 2.0
 
     plan: Annotated[
-        dict[str, Literal["decoded", "matmul-nbits"]] | None,
-        Field(description="A plan from a report: the form of products of one row, and of more. Nothing is timed."),
+        dict[str, Literal["decoded", "matmul-nbits", "8", "16"]] | None,
+        Field(
+            description="A plan from a report: the form of products of one row, and of more, and the bits of the "
+            "inputs of int8 kernels. Nothing is timed or tried."
+        ),
     ] = None
 
     def apply(self, model: ir.Model, ctx: PassContext) -> PassResult:
         """Edit ``model``; see the class.
 
         Raises:
-            UsageError: As `LowBitPass.apply`; a plan with other than products of one row and of more.
+            UsageError: As `LowBitPass.apply`; a plan of something else.
         """
-        if self.plan is not None and not TABLE.keys() >= self.plan.keys():
-            raise UsageError(f"a plan has forms for {' and '.join(TABLE)}", where=self.name)
-        found = FormChoice(dict(self.plan or {}), []) if self.plan is not None else self._choose_forms(model, ctx)
-        planned = self.model_copy(update={"plan": found.plan})
-        result = super(QuantizeWeights, planned).apply(model, ctx)
-        if not found.plan:
-            return result
-        decided = {"plan": found.plan, "decisions": found.log} if found.log else {"plan": found.plan}
-        return replace(result, details=result.details | decided)
+        if any(word not in PLANNED.get(key, ()) for key, word in (self.plan or {}).items()):
+            plans = ", ".join(f"{key}: {' or '.join(words)}" for key, words in PLANNED.items())
+            raise UsageError(f"a plan says {plans}", where=self.name)
+        found = self._choose_forms(model, ctx) if self.plan is None else FormChoice({}, [])
+        plan = {**(self.plan or {}), **found.plan}
+        result = super(QuantizeWeights, self.model_copy(update={"plan": plan})).apply(model, ctx)
+        decided = {
+            "plan": plan | result.details.get("plan", {}),
+            "decisions": [*found.log, *result.details.get("decisions", ())],
+        }
+        return replace(result, details=result.details | {key: value for key, value in decided.items() if value})
 
     def prepare(self, model: ir.Model, ctx: PassContext) -> None:
         """Raise the opset where the form needs it.
@@ -131,7 +138,7 @@ class QuantizeWeights(LowBitPass):
         products = {slot: self.grid_of(slot, bits[slot]).integer(limit) for slot in slots if slot in integer}
         accuracy = FLOAT32 if self.compute == "float" else INT8
         done = store_float(model, floats, ctx, forms, accuracy=accuracy)
-        wide = self._wide(model, products, bits, ctx)
+        wide, decided = self._wide(model, products, bits, ctx)
         for two_terms in (False, True):
             part = {slot: grid for slot, grid in products.items() if (slot in wide) == two_terms}
             options = DynamicOptions(reduce_range=reduced, two_terms=two_terms)
@@ -139,6 +146,7 @@ class QuantizeWeights(LowBitPass):
         for graph in model.graphs():
             drop_unread_weights(graph)
         result = result_of(model, done, bits)
+        result = replace(result, details=result.details | decided)
         if original is not None and ctx.calibration is not None:
             centered = center_outputs(model, original, ctx.calibration)
             result = replace(result, details=result.details | {"centered_outputs": len(centered)})
@@ -172,23 +180,29 @@ class QuantizeWeights(LowBitPass):
 
     def _wide(
         self, model: ir.Model, products: Mapping[Slot, Grid], bits: Mapping[Slot, int], ctx: PassContext
-    ) -> set[Slot]:
-        """The int8 products whose inputs have 16 bits.
+    ) -> tuple[set[Slot], dict[str, Any]]:
+        """The int8 products whose inputs have 16 bits, and what is to be said of it.
 
         By default those with 8-bit weights, where the outputs of a draft with 8-bit inputs are not close to float; not
         on processors without VNNI or the like, where twice the time of int8 is that of float.
         """
         if self.activations != "auto":
-            return set(products) if self.activations == 16 else set()
+            return (set(products) if self.activations == 16 else set()), {}
         full = {slot for slot in products if bits[slot] == MOST}
+        planned = (self.plan or {}).get(INPUTS)
+        if planned is not None:
+            return (full if planned == "16" else set()), {"plan": {INPUTS: planned}}
         if not full or ctx.calibration is None or scheme_for(ctx.target).reduce_range:
-            return set()
+            return set(), {}
         draft = model.clone()
         names = tuple(glob.escape(slot.name) for slot in full)
         quick = QuantizeWeights(activations=8, include=names, compute=self.compute, embeddings=False)
         quick.apply(draft, replace(ctx, calibration=None, sample=None))
         judge = OutputJudge(model, ctx.calibration.take(JUDGED_SAMPLES))
-        return full if judge.judge(draft).sqnr_db < CLOSE_DB else set()
+        found_db = judge.judge(draft).sqnr_db
+        choice = "16" if found_db < CLOSE_DB else "8"
+        line = f"inputs of int8 products have {choice} bits: with 8 the outputs are {found_db:.1f} dB from float"
+        return (full if choice == "16" else set()), {"plan": {INPUTS: choice}, "decisions": [line]}
 
     def _runs_int8(self, target: Target) -> bool:
         return self.compute == "int8" or (self.compute == "auto" and target.provider == "cpu")

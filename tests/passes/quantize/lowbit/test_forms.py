@@ -189,6 +189,7 @@ def test_without_a_budget_the_table_decides(monkeypatch: pytest.MonkeyPatch) -> 
     assert result.details["plan"] == {"more-rows": "decoded"}
 
 
-def test_a_plan_of_something_else_is_refused() -> None:
-    with pytest.raises(UsageError, match="one-row and more-rows"):
-        run_pass(QuantizeWeights(plan={"ops": "decoded"}), matmul())
+@pytest.mark.parametrize("plan", [{"ops": "decoded"}, {"int8-inputs": "decoded"}, {"one-row": "8"}])
+def test_a_plan_of_something_else_is_refused(plan: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="a plan says one-row: decoded or matmul-nbits"):
+        run_pass(QuantizeWeights(plan=plan), matmul())

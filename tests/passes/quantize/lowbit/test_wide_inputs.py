@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from modelopt_cli.graph.io import model_bytes
 from modelopt_cli.passes.base import PassResult
 from modelopt_cli.passes.quantize.lowbit.center import center_outputs
 from modelopt_cli.passes.quantize.lowbit.quantize_weights import QuantizeWeights
@@ -66,6 +67,18 @@ def test_inputs_of_zeros_make_no_nan() -> None:
 def test_sixteen_bits_where_eight_are_heard_at_the_outputs() -> None:
     assert quantized(samples(60.0)).details["int8_of_16_bit_inputs"] == 2
     assert "int8_of_16_bit_inputs" not in quantized(samples(1.0)).details
+
+
+@pytest.mark.parametrize("chosen", ["8", "16"])
+def test_a_plan_says_how_many_bits_inputs_have(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelopt_cli.passes.quantize.lowbit.quantize_weights.CLOSE_DB", 0 if chosen == "8" else 199)
+    data, vnni = samples(60.0), Target(isa="avx512_vnni")  # whatever this machine makes of it
+    first = quantized(data, vnni)
+    assert first.details["plan"] == {"int8-inputs": chosen}
+    assert f"have {chosen} bits: with 8 the outputs are" in first.details["decisions"][0]
+    monkeypatch.setattr("modelopt_cli.passes.quantize.lowbit.quantize_weights.OutputJudge", None)  # is not asked
+    again = quantized(data, vnni, plan=first.details["plan"])
+    assert model_bytes(again.model) == model_bytes(first.model)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,10 @@ from modelopt_cli.recipe.load import parse_recipe
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Several runs each, with all their measuring.
-LONG = ("measuring", "cookbook", "pruning", "quantization", "sensitivity", "structured-pruning", "weight-only")
+LONG = (
+    *("cookbook", "data", "fusion", "measuring", "providers", "pruning", "quantization", "scripting", "sensitivity"),
+    *("structured-pruning", "weight-only"),
+)
 SLOW = {f"{name}.md": pytest.mark.slow for name in LONG}
 DATA_PAGE = ROOT / "docs" / "data.md"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -29,6 +29,16 @@ def test_without_a_cpu_clock_a_round_is_its_median_run() -> None:
     assert track.wall_ms == track.busy_ms
 
 
+@pytest.mark.parametrize(
+    ("busy", "found"), [([2.0, 0.0, 2.1], 2.0), ([0.9, 2.0, 2.1], 2.0), ([1.9, 2.0, 9.0], 1.9), ([0.0, 0.0], 3.0)]
+)
+def test_a_clock_that_went_wrong_is_not_a_fast_run(busy: list[float], found: float) -> None:
+    track = Track(rounds_ms=[[]])
+    track.add_round([Block([3.0], each) for each in busy])
+    assert track.rounds_ms == [[found]]
+    assert track.interval().low > 0
+
+
 @pytest.mark.parametrize(("run_s", "blocks"), [(1e-6, [7]), (20e-6, [2, 2, 2, 1]), (1e-3, [1] * 7)])
 def test_short_runs_share_one_reading_of_the_clock(run_s: float, blocks: list[int]) -> None:
     session = open_session(model_from_text("g (float[1] x) => (float[1] y) { y = Neg(x) }"))

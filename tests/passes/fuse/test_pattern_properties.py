@@ -49,6 +49,7 @@ PATTERNS: dict[str, str] = {
     "recognise-clip": "t = Min(x, six) y = Max(t, one)",
     "merge-clips": "t = Clip(x, zero, six) u = Relu(t) y = Clip(u, zero, three)",
     "einsum-to-matmul": 'y = Einsum <equation = "nabc,cd->nabd"> (x, last)',
+    "bias-before-reshape": "t = MatMul(x, wide) u = Reshape(t, heads) y = Add(u, pairs)",
     "fold-pad": f"p = Pad(x, pads) y = Conv {SAME} (p, k3)",
     "fold-pad-pool": "r = Relu(x) p = Pad(r, pads) y = MaxPool <kernel_shape = [3, 3]> (p)",
     "fold-affine-after": f"t = Conv {SAME} (x, k3, bias) u = Mul(t, s) v = Sub(s, u) y = Relu(v)",
@@ -86,8 +87,24 @@ PATTERNS: dict[str, str] = {
 }
 NUMBERS = {"root": np.sqrt(0.5), "one": 1, "half": 0.5, "zero": 0, "three": 3, "six": 6, "slope": 0.1}
 INTEGERS = {"pads": [0, 0, 1, 1, 0, 0, 1, 1], "index": [1], "zeroth": [0], "minus": [-1], "four": [4], "second": [2]}
-INTEGERS |= {"two": 2, "nought": 0, "single": 1, "count": 3, "flat": [0, -1], "rows": [-1, 4, 48]}
-SHAPES = {"k3": (4, 4, 3, 3), "k1": (4, 4, 1, 1), "k1b": (4, 4, 1, 1), "square": (4, 4), "last": (8, 3)}
+INTEGERS |= {
+    "two": 2,
+    "nought": 0,
+    "single": 1,
+    "count": 3,
+    "flat": [0, -1],
+    "rows": [-1, 4, 48],
+    "heads": [0, 0, 0, 2, 2],
+}
+SHAPES = {
+    "k3": (4, 4, 3, 3),
+    "k1": (4, 4, 1, 1),
+    "k1b": (4, 4, 1, 1),
+    "square": (4, 4),
+    "last": (8, 3),
+    "wide": (8, 4),
+    "pairs": (2, 2),
+}
 SHAPES |= {name: (4,) for name in ("gain", "bias", "mean", "variance")}
 NOT_FLOAT = {"Shape", "Greater", "SplitToSequence", "Gather", "Cast", "Concat"}
 BROADCAST = [(), (1,), (4, 1, 1), (1, 4, 1, 1), (1, 1, 1), (8,), (6, 1), (1, 1, 6, 8)]

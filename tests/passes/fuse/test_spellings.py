@@ -67,8 +67,14 @@ EINSUMS = {
     "nab,bc->nac": ((4, 3), {"MatMul": 1}),
     "nab,cb->nac": ((3, 4), {"MatMul": 1}),
     "bc,nab->nac": ((4, 3), {"MatMul": 1}),
-    "nab,bc->nca": ((4, 3), {"Einsum": 1}),
-    "nab,ac->ncb": ((5, 3), {"Einsum": 1}),
+    "nab,bc->nca": ((4, 3), {"MatMul": 1, "Transpose": 1}),
+    "nab,ac->ncb": ((5, 3), {"MatMul": 1}),
+    "nab,bcd->nacd": ((4, 3, 2), {"MatMul": 1, "Reshape": 1}),
+    "nab,abc->nc": ((5, 4, 3), {"Reshape": 1, "MatMul": 1}),
+    "nab,acb->nc": ((5, 3, 4), {"Reshape": 1, "MatMul": 1}),
+    "nab,bac->nac": ((4, 5, 3), {"Transpose": 2, "MatMul": 1}),
+    "nab,cd->nabc": ((3, 2), {"Einsum": 1}),
+    "nab,bn->na": ((4, 2), {"Einsum": 1}),
     "nab,ab->na": ((5, 4), {"Einsum": 1}),
 }
 
@@ -77,14 +83,14 @@ EINSUMS = {
 def test_an_einsum_that_is_a_matrix_product_is_a_matmul(equation: str) -> None:
     shape, expected = EINSUMS[equation]
     operands = "k, x" if equation.startswith("bc") else "x, k"
-    io = f"(float[n,5,4] x) => (float[{'a,b,c'[: 2 * len(equation.split('>')[1]) - 1]}] y)"
+    io = f"(float[n,5,4] x) => (float[{'a,b,c,d'[: 2 * len(equation.split('>')[1]) - 1]}] y)"
     assert left(f'y = Einsum <equation = "{equation}"> ({operands})', io, k=random(*shape)) == expected
 
 
-@pytest.mark.parametrize(("right", "op"), [("nhdk", "MatMul"), ("nhkd", "Einsum")])
-def test_an_einsum_of_two_computed_matrices(right: str, op: str) -> None:
+@pytest.mark.parametrize(("right", "ops"), [("nhdk", ["MatMul"]), ("nhkd", ["Transpose", "MatMul"])])
+def test_an_einsum_of_two_computed_matrices(right: str, ops: list[str]) -> None:
     io = f"(float[n,2,5,4] x, float[n,2,{'4,3' if right == 'nhdk' else '3,4'}] z) => (float[a,b,c,d] y)"
-    assert left(f'y = Einsum <equation = "nhqd,{right}->nhqk"> (x, z)', io) == {op: 1}
+    assert left(f'y = Einsum <equation = "nhqd,{right}->nhqk"> (x, z)', io) == dict.fromkeys(ops, 1)
 
 
 def plumbing(body: str, io: str = IMAGE, **weights: np.ndarray) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from modelopt_cli.passes.fuse.engine import AnyRule
+from modelopt_cli.passes.fuse.rules.bias_before_reshape import BiasBeforeReshape
 from modelopt_cli.passes.fuse.rules.cancel_transposes import CancelTransposes
 from modelopt_cli.passes.fuse.rules.drop_expand import DropExpand
 from modelopt_cli.passes.fuse.rules.drop_nan_guard import DropNanGuard
@@ -84,7 +85,7 @@ FUSE: Table = (
         *(RecogniseLeakyRelu(), RecogniseSigmoid(), RecogniseSoftplus(), RecogniseSoftsign()),
         *(RecogniseRotary(), GroupQueries(), RecogniseClip(), MergeClips()),
     ),
-    (EinsumToMatMul(),),
+    (EinsumToMatMul(), BiasBeforeReshape()),
     (FoldPad(), FoldPadPool(), FoldAffineAfter(), MergeAffine()),
     (PoolFirst(), MergeBranches(), MergeLinear()),
     (HardSigmoidToClip(), MergeGatedResidual(), FactorResidual()),

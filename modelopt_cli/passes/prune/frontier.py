@@ -6,7 +6,7 @@ would take too much memory, the frontier stays behind and the part between is co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,7 +65,7 @@ class Frontier:
             return True
         held: list[dict[str, np.ndarray]] = []
         size = 0
-        for found in self._run(names):
+        for _, found in self._run(names):
             held.append(found)
             size += sum(array.nbytes for array in found.values())
             if size / len(held) * len(self.dataset) > self.max_bytes:
@@ -73,19 +73,32 @@ class Frontier:
         self._names, self._held = names, held
         return True
 
-    def values(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-        """These tensors of each sample, at or after the frontier; repeats that fill up a fixed batch are left out."""
-        remaining = len(self.dataset)
-        for found in self._run(tuple(names)):
-            valid = min(self.dataset.batch_size, remaining)
-            yield {name: without_repeats(array, self.dataset.batch_size, valid) for name, array in found.items()}
-            remaining -= valid
+    @property
+    def steps(self) -> int:
+        """How many times the samples make the network run: once each, unless a batch is fixed."""
+        return -(-len(self.dataset) // self.dataset.batch_size)
 
-    def _run(self, names: tuple[str, ...]) -> Iterator[dict[str, np.ndarray]]:
+    def values(self, names: Sequence[str], chosen: Container[int] | None = None) -> Iterator[dict[str, np.ndarray]]:
+        """These tensors of each sample, at or after the frontier; repeats that fill up a fixed batch are left out.
+
+        Args:
+            names: Of tensors.
+            chosen: Steps that are wanted, the others are not computed; None for all.
+        """
+        batch = self.dataset.batch_size
+        for step, found in self._run(tuple(names), chosen):
+            valid = min(batch, len(self.dataset) - step * batch)
+            yield {name: without_repeats(array, batch, valid) for name, array in found.items()}
+
+    def _run(
+        self, names: tuple[str, ...], chosen: Container[int] | None = None
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         known = self._names if self._names is not None else tuple(v.name or "" for v in self.model.graph.inputs)
         computed = tuple(name for name in names if name not in known)
         session, feeds = None, known
-        for sample in self._samples():
+        for step, sample in enumerate(self._samples()):
+            if chosen is not None and step not in chosen:
+                continue
             if computed and session is None:
                 part = _part(self.model, known, computed, sample)
                 session = open_session(part, threads=self.threads, arena=False)
@@ -94,7 +107,7 @@ class Frontier:
             if session is not None:
                 given = {name: sample[name] for name in feeds}
                 found |= zip(computed, run_session(session, computed, given), strict=True)
-            yield found
+            yield step, found
 
     def _samples(self) -> Iterator[Sample]:
         return iter(self.dataset) if self._names is None else iter(self._held)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -10,17 +9,24 @@ import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.calibration.hessian import Moments
-from modelopt_cli.data.dataset import Dataset
+from modelopt_cli.data.dataset import Dataset, spread
 from modelopt_cli.passes.prune.frontier import Frontier, live_before
 from modelopt_cli.passes.prune.linear import LinearLayer
 
 Halves = tuple[Moments, Moments]
-"""The statistics of every other sample, and of those between: what is fitted to one can be judged on the other.
+"""The statistics of half of the samples, and of the others: what is fitted to one can be judged on the other.
 
 The same twice where there is one sample only.
 """
 
+RUNS = 8  # of samples in a row, in turns of one half and the other: neighbours are often crops of one picture, frames
+# of one film or lines of one text, and a fit to the one says nothing of what it does to strangers
 ROWS = 16384  # of a layer's input, over all samples: a Hessian of some hundred columns hardly changes with more
+
+
+def held_out(index: int, total: int) -> bool:
+    """Whether a sample is of the second half, which judges what was fitted to the first."""
+    return index * min(RUNS, total) // total % 2 == 1
 
 
 @dataclass
@@ -66,16 +72,19 @@ class Walk:
         Only what comes after the last layer that `moments` gave is computed: edits before it do nothing.
         """
         names = [value.name or "" for value in self.model.graph.outputs]
-        found = itertools.islice(self._own.values(names), 1, 2 * count, 2)
+        held = [index for index in range(self._own.steps) if held_out(index, self._own.steps)]
+        chosen = {held[index] for index in spread(len(held), min(count, len(held)))}
+        found = self._own.values(names, chosen)
         return [[array for array in arrays.values() if array.dtype.kind == "f"] for arrays in found]
 
     def _collect(self, layer: LinearLayer, own: Frontier, others: Frontier | None) -> Halves:
         groups, _, columns = layer.matrix().shape
         halves = Moments(groups, columns), Moments(groups, columns)
         limit = -(-ROWS // len(self.dataset))
+        steps = self._own.steps
         originals = None if others is None else others.values(layer.inputs)
         for index, arrays in enumerate(own.values(layer.inputs)):
             rows = layer.rows(arrays, limit, self.seed + index)
             original = rows if originals is None else layer.rows(next(originals), limit, self.seed + index)
-            halves[index % 2 if self.split else 0].update(rows, original)
+            halves[self.split and held_out(index, steps)].update(rows, original)
         return halves if halves[1].count else (halves[0], halves[0])

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from modelopt_cli.targets.detect import detect_isa
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
 HEAD = "# Results\n\nWritten by `make bench`, never by hand.\n"
@@ -50,7 +52,8 @@ def _section(name: str, started: float) -> Iterator[str]:
 def machine() -> str:
     """Versions and processors that figures depend on."""
     packages = ", ".join(f"{name} {found}" for name in PACKAGES if (found := _version(name)))
-    return f"Python {platform.python_version()}, {packages}; {platform.machine()}, {len(os.sched_getaffinity(0))} CPUs"
+    processor = f"{platform.machine()} ({detect_isa()})"  # integer kernels are other ones on each of these
+    return f"Python {platform.python_version()}, {packages}; {processor}, {len(os.sched_getaffinity(0))} CPUs"
 
 
 def _version(package: str) -> str | None:

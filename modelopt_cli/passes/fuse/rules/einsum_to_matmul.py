@@ -121,7 +121,7 @@ class _Writer:
     def add(self, op: str, inputs: Sequence[ir.Value], groups: Sequence[str], **attributes: object) -> ir.Value:
         node = self._found.node
         made = self._graph.add(op, inputs, like=node.outputs[0], before=node, attributes=attributes)
-        made.shape = ir.Shape([self._size(group) for group in groups])
+        made.type, made.shape = inputs[0].type, ir.Shape([self._size(group) for group in groups])
         return made
 
     def brought(self, operand: Operand) -> ir.Value:

@@ -79,7 +79,7 @@ def study_layers(
 
     Args:
         model: Simplified and fused.
-        data: Every other sample is fitted to, the others judge.
+        data: Half of the samples are fitted to, the others judge.
         levels: Shares of zeros, rising.
         accuracy: Of a network on labelled samples, or None.
         deadline: By `time.monotonic`; layers after it are left out.

@@ -67,9 +67,10 @@ class Walk:
             yield layer, last[1]
 
     def outputs(self, count: int) -> list[list[np.ndarray]]:
-        """The network's floating-point outputs for some samples of the second half, by its weights as they are now.
+        """The network's floating-point outputs for some samples, spread over the second half.
 
-        Only what comes after the last layer that `moments` gave is computed: edits before it do nothing.
+        By its weights as they are now. Only what comes after the last layer that `moments` gave is computed: edits
+        before it do nothing.
         """
         names = [value.name or "" for value in self.model.graph.outputs]
         held = [index for index in range(self._own.steps) if held_out(index, self._own.steps)]

@@ -174,6 +174,11 @@ def outcome(pass_name: str, model_name: str, with_data: bool) -> Outcome:
     return Outcome(applied.effect, model, before, first, repeated, again)
 
 
+def is_slow(pass_name: str, model_name: str) -> bool:
+    """Pruning fits each layer of a sample model several times over: one of them is enough for a fast run."""
+    return pass_name.startswith("prune") and model_name in SAMPLE_MODELS and model_name != "digits_resnet"
+
+
 # Data or none are two ways through some passes; samples are run with data only, to keep the suite short.
 CASES = [
     pytest.param(
@@ -181,6 +186,7 @@ CASES = [
         model_name,
         with_data,
         id=f"{pass_name}-{model_name}{'' if with_data else '-no-data'}",
+        marks=[pytest.mark.slow] if is_slow(pass_name, model_name) else [],
     )
     for pass_name in pass_names()
     for model_name in MODELS

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -114,9 +115,10 @@ class Builder:
         self.calibration_samples = 0
         self._ranges: dict[ObserverName, dict[str, Range]] = {observer: {} for observer in observers}
         self._rough: dict[str, Range] = {}
-        self._rounding = Rounding({}, {})
-        self._saturates: dict[str, bool] = {}
-        self._weights: dict[tuple[str, int | None], QuantizedWeight] = {}
+        self.reduced = 0  # products of the last result that have 7-bit weights so as not to saturate
+        self._roundings = {reduced: Rounding({}, {}) for reduced in (False, True)}
+        self._saturates: dict[tuple[str, float, int], bool] = {}  # a product on a grid of its input
+        self._weights: dict[tuple[str, int | None, bool], QuantizedWeight] = {}
         self.judged = data.take(JUDGED_SAMPLES)
         self.sample: Sample = next(iter(data))
         self.shapes = observed_shapes(model, self.sample)
@@ -210,12 +212,13 @@ class Builder:
             node.name = label(node)  # the runtime names an integer kernel after its node alone
         self.calibrate(plan, roughly=timed)
         grids = assign_grids(regions, self._chosen(regions, self.rules(plan)), self.scheme)
-        if self.scheme.reduce_range:
-            self._find_saturating(plan, grids)
-        rounding = self._round(plan) if final and self._second_order else None
+        reduced = self._reduced(regions, grids, look=not timed)
+        rounding = self._round(plan, reduced) if final and self._second_order else None
+        if final:
+            self.reduced = sum(reduced.values())
         weights = WeightWriter(
             clone.graph,
-            self._quantize_weight,
+            partial(self._quantize_weight, reduced),
             reduce_range=self.scheme.reduce_range,
             shift=rounding.bias_shift if rounding is not None else None,
             float_bias=self.scheme.float_bias,
@@ -228,19 +231,9 @@ class Builder:
         rest = None if static_only else self._rest
         extra = rest(clone, plan, final) if rest is not None else PassResult(clone, 0)
         residuals_to_sum(clone, self._residuals)
-        stored = store_weights_as_int8(clone.graph, self._rounded if rounding is not None else None)
+        stored = store_weights_as_int8(clone.graph, None if rounding is None else partial(_rounded, rounding))
         drop_unread_weights(clone.graph)
         return Built(clone, regions, tuple(stored), extra)
-
-    def _rounded(
-        self, node: ir.Node, array: np.ndarray, axis: int | None
-    ) -> tuple[QuantizedWeight, np.ndarray | None] | None:
-        """How a weight was rounded when its product was to run as integers: a float one is stored no worse."""
-        weight = node.inputs[1]
-        known = self._rounding.weights.get((str(weight.name) if weight is not None else "", axis))
-        if known is None or self._is_reduced(node):
-            return None
-        return known, self._rounding.bias_shift(node, array, known)
 
     def rules(self, plan: Plan) -> RangeRules:
         """How a plan's ranges follow from values."""
@@ -270,34 +263,46 @@ class Builder:
             ranges[name] = self._ranges["minmax" if whole else rules.of(name)].get(name) or self._rough[name]
         return ranges
 
-    def _round(self, plan: Plan) -> Rounding:
-        """Rounding of all products of a plan; what an earlier plan had is known."""
-        nodes = [what.node for what in self.regions(plan).integer.values() if what.kind == "multiply"]
-        nodes = [node for node in nodes if str(node.outputs[0].name) not in self._rounding.means]
-        known = collect_patches(self._model, nodes, self._data.take(ROUNDING_SAMPLES), self._progress, self._memory)
-        for each in known:
-            found = round_products([each], reduce_range=self._is_reduced(each[0]))
-            self._rounding = Rounding(self._rounding.weights | found.weights, self._rounding.means | found.means)
-        self._weights |= self._rounding.weights
-        return self._rounding
+    def _round(self, plan: Plan, reduced: Mapping[str, bool]) -> Rounding:
+        """Rounding of all products of a plan, and of those that it keeps in float: these are stored no worse.
 
-    def _find_saturating(self, plan: Plan, grids: Mapping[ir.Value, QuantParams]) -> None:
-        """Simulate the 16-bit sums of products that were not looked at yet."""
+        A function of the plan alone, whatever was tried before: what earlier plans had is known, and not more.
+        """
+        products = self._products(plan) | self._products(replace(plan, float_nodes=frozenset()))
+        found = Rounding({}, {})
+        for seven_bits, known in self._roundings.items():
+            part = [node for name, node in products.items() if reduced.get(name, False) == seven_bits]
+            new = [node for node in part if str(node.outputs[0].name) not in known.means]
+            patches = collect_patches(self._model, new, self._data.take(ROUNDING_SAMPLES), self._progress, self._memory)
+            for each in patches:
+                known.add(round_products([each], reduce_range=seven_bits))
+            self._weights |= {(*key, seven_bits): weight for key, weight in known.weights.items()}
+            found.add(known.of(part))
+        return found
+
+    def _products(self, plan: Plan) -> dict[str, ir.Node]:
+        """What multiplies as integers under a plan, by name of its output."""
+        integer = self.regions(plan).integer.values()
+        return {str(what.node.outputs[0].name): what.node for what in integer if what.kind == "multiply"}
+
+    def _reduced(self, regions: Regions, grids: Mapping[ir.Value, QuantParams], *, look: bool) -> dict[str, bool]:
+        """Which products have 7-bit weights: on targets that saturate, unless samples say that these do not.
+
+        By the grid of their input: one that clips more has larger numbers, and larger sums. Not looked at, all of them.
+        """
+        products = {str(what.node.outputs[0].name) for what in regions.integer.values() if what.kind == "multiply"}
+        if not self.scheme.reduce_range or not look:
+            return dict.fromkeys(products, self.scheme.reduce_range)
         by_name = {str(value.name): grid for value, grid in grids.items()}
-        nodes = [what.node for what in self.regions(plan).integer.values() if what.kind == "multiply"]
-        nodes = [n for n in nodes if has_weight(n) and n.outputs[0].name not in self._saturates]
-        if nodes and all(source_of(node) in by_name for node in nodes):
-            found = find_saturating(self._model, nodes, by_name, self._data, self._progress, self._memory)
-            self._saturates |= {str(n.outputs[0].name): n.outputs[0].name in found for n in nodes}
-
-    def _is_reduced(self, node: ir.Node) -> bool:
-        """Whether a node's weight has 7 bits: on targets that saturate, unless samples said that it does not."""
-        return self.scheme.reduce_range and self._saturates.get(str(node.outputs[0].name), True)
-
-    @property
-    def reduced(self) -> int:
-        """How many products have 7-bit weights so as not to saturate."""
-        return sum(self._saturates.values())
+        nodes = [n for n in self._model.graph if n.outputs and n.outputs[0].name in products and has_weight(n)]
+        keys = {node: _on(node, by_name[source_of(node)]) for node in nodes if source_of(node) in by_name}
+        new = [node for node, key in keys.items() if key not in self._saturates]
+        if new:
+            found = find_saturating(self._model, new, by_name, self._data, self._progress, self._memory)
+            self._saturates |= {keys[node]: keys[node][0] in found for node in new}
+        shared = {node.inputs[1] for node, key in keys.items() if self._saturates[key]}  # one weight is rounded once
+        fits = {key[0] for node, key in keys.items() if node.inputs[1] not in shared}
+        return {name: name not in fits for name in products}
 
     def float_model(self) -> ir.Model:
         """A clone of the float model as it came in: what integers are timed against."""
@@ -313,14 +318,30 @@ class Builder:
         drop_unread_weights(clone.graph)
         return Built(clone, Regions({}, ()), tuple(stored))
 
-    def _quantize_weight(self, node: ir.Node, array: np.ndarray, axis: int | None) -> QuantizedWeight:
-        weight = node.inputs[1]
-        key = (weight.name or "" if weight is not None else "", axis)
+    def _quantize_weight(
+        self, reduced: Mapping[str, bool], node: ir.Node, array: np.ndarray, axis: int | None
+    ) -> QuantizedWeight:
+        weight, seven_bits = node.inputs[1], reduced.get(str(node.outputs[0].name), self.scheme.reduce_range)
+        key = (weight.name or "" if weight is not None else "", axis, seven_bits)
         if key not in self._weights:
             self._weights[key] = quantize_weight(
-                array, axis=axis if self._per_channel else None, reduce_range=self._is_reduced(node)
+                array, axis=axis if self._per_channel else None, reduce_range=seven_bits
             )
         return self._weights[key]
+
+
+def _on(node: ir.Node, grid: QuantParams) -> tuple[str, float, int]:
+    """What decides whether a product saturates."""
+    return str(node.outputs[0].name), float(grid.scale), int(grid.zero_point)
+
+
+def _rounded(
+    rounding: Rounding, node: ir.Node, array: np.ndarray, axis: int | None
+) -> tuple[QuantizedWeight, np.ndarray | None] | None:
+    """How a weight that stayed float is rounded where its product was to run as integers."""
+    weight = node.inputs[1]
+    known = rounding.weights.get((str(weight.name) if weight is not None else "", axis))
+    return None if known is None else (known, rounding.bias_shift(node, array, known))
 
 
 def _makes_scores(value: ir.Value) -> bool:

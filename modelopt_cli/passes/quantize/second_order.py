@@ -28,6 +28,23 @@ class Rounding:
     weights: dict[tuple[str, int | None], QuantizedWeight]
     means: dict[str, np.ndarray]
 
+    def add(self, other: Rounding) -> None:
+        """Take in what another one knows."""
+        self.weights |= other.weights
+        self.means |= other.means
+
+    def of(self, nodes: Iterable[ir.Node]) -> Rounding:
+        """What of it these products need."""
+        found = Rounding({}, {})
+        for node in nodes:
+            name, weight = str(node.outputs[0].name), node.inputs[1]
+            key = ("" if weight is None else str(weight.name), weight_axis(node))
+            if name in self.means:
+                found.means[name] = self.means[name]
+            if key in self.weights:
+                found.weights[key] = self.weights[key]
+        return found
+
     def bias_shift(self, node: ir.Node, array: np.ndarray, rounded: QuantizedWeight) -> np.ndarray | None:
         """What the rounding of a weight takes from the mean of each output, to be given back by the bias.
 

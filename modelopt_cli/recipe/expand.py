@@ -11,7 +11,7 @@ from modelopt_cli.recipe.mistakes import Mistake, suggest
 from modelopt_cli.recipe.yaml_text import Document, Path, read_yaml
 
 _VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
-_ESCAPED = re.compile(r"\$(\$[A-Za-z_][A-Za-z0-9_-]*)")
+_ESCAPED = re.compile(r"\$(\$+[A-Za-z_][A-Za-z0-9_-]*)")
 
 
 def expand_includes(document: Document, report: Callable[[Mistake], None]) -> None:
@@ -52,6 +52,15 @@ def substitute_variables(data: dict[str, Any]) -> list[Mistake]:
     for key in data:
         data[key] = _substituted(data[key], (key,), variables, mistakes)
     return mistakes
+
+
+def escape_variables(value: Any) -> Any:
+    """The value in which no text is a variable: what `substitute_variables` makes the value of again."""
+    if isinstance(value, dict):
+        return {key: escape_variables(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [escape_variables(item) for item in value]
+    return f"${value}" if _is_variable(value) or (isinstance(value, str) and _ESCAPED.fullmatch(value)) else value
 
 
 def _included(step: dict[str, Any], index: int, report: Callable[[Mistake], None]) -> list[Any]:

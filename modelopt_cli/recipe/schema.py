@@ -11,6 +11,7 @@ from modelopt_cli.data.files import is_function
 from modelopt_cli.data.images import Preprocessing
 from modelopt_cli.errors import UsageError
 from modelopt_cli.passes.base import Pass
+from modelopt_cli.recipe.expand import escape_variables
 from modelopt_cli.recipe.steps import build_pass
 from modelopt_cli.targets.target import Dialect, Isa, Provider
 
@@ -180,11 +181,12 @@ class Recipe(Section):
     def written(self) -> dict[str, Any]:
         """JSON types, as a recipe file says it: sections of defaults only are left out."""
         dumped: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        return {"version": self.version, **dumped}
+        return {"version": self.version, **escape_variables(dumped)}
 
     def resolved(self) -> dict[str, Any]:
         """JSON types with every default filled in, those of the passes too: what the report stores."""
         dumped: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
         dumped["target"]["dialect"] = self.dialect
         dumped["steps"] = [{"pass": run.name, "with": run.model_dump(mode="json")} for run in self.passes()]
-        return dumped
+        resolved: dict[str, Any] = escape_variables(dumped)
+        return resolved

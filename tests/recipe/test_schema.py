@@ -52,6 +52,14 @@ def test_text_and_back(recipe: Recipe) -> None:
     assert recipe_text(parse_recipe(text)) == text
 
 
+@pytest.mark.parametrize("word", ["$A", "$$A", "$$$a-b", "$", "a$A", "$A b"])
+def test_text_that_looks_like_a_variable_stays_text(word: str) -> None:
+    step = {"pass": "prune-magnitude", "with": {"exclude": [word]}}
+    recipe = Recipe.model_validate_json(json.dumps({"version": 1, "name": "a", "steps": [step]}))
+    assert parse_recipe(recipe_text(recipe)) == recipe
+    assert parse_recipe(json.dumps(recipe.resolved())).passes() == recipe.passes()
+
+
 @given(RECIPES)
 def test_a_resolved_recipe_is_a_recipe_of_the_same_passes(recipe: Recipe) -> None:
     again = parse_recipe(json.dumps(recipe.resolved()))

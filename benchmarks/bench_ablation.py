@@ -39,7 +39,7 @@ HELD_OUT = 200
 Variant = tuple[str, dict[str, str | bool], Callable[[], AbstractContextManager[object]]]
 
 
-def _nearest(matrix, known, scales, *, per_channel, reduce_range):  # type: ignore[no-untyped-def]
+def _nearest(matrix, known, scales, *, per_channel, reduce_range):
     matrix = matrix if scales is None else matrix * scales[:, None]
     return quantize_weight(matrix, axis=1 if per_channel else None, reduce_range=reduce_range)
 
@@ -59,11 +59,11 @@ VARIANTS: tuple[Variant, ...] = (
 )
 
 
-def _unsearched(matrix, values, *_):  # type: ignore[no-untyped-def]
+def _unsearched(matrix, values, *_):
     return values
 
 
-def _no_products(known, **_):  # type: ignore[no-untyped-def]
+def _no_products(known, **_):
     for _node in known:
         pass  # the statistics are taken all the same, so that seconds compare
     return Rounding({}, {})
@@ -94,9 +94,9 @@ def _cells(source: ir.Model, fused: ir.Model, context: PassContext, held: object
     for _, options, switched_off in VARIANTS:
         started = time.process_time()
         with switched_off():
-            result = Quantize(budget=0, min_sqnr=0, **options).apply(fused.clone(), context)  # type: ignore[arg-type]
+            result = Quantize(budget=0, min_sqnr=0, **options).apply(fused.clone(), context)
         seconds = time.process_time() - started
-        (output, *_) = compare(source, result.model, held).agreement  # type: ignore[arg-type]
+        (output, *_) = compare(source, result.model, held).agreement
         agreement = "" if output.top1 is None else f", {output.top1:.1%}"
         yield f"{output.sqnr_db:.1f}{agreement} ({seconds:.0f})"
 

@@ -39,5 +39,6 @@ def zoo() -> Path:
     """The folder of real models beside the checkout; tests that need it skip where it is absent."""
     folder = ROOT.parent / "shared" / "zoo"
     if not folder.is_dir():
+        # Too large for the project, and of other licences; what they show is tested on sample models as well.
         pytest.skip(f"the real models are not here: {folder}")
     return folder

@@ -52,7 +52,7 @@ def test_nothing_runs_on_when_the_caller_stops() -> None:
 
     results = in_order(work, range(100), 2)
     next(results)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert running == []
 
 

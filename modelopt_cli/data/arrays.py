@@ -152,8 +152,8 @@ def _archive_members(path: Path) -> dict[str, ArrayMember]:
                 with archive.open(entry) as stream:
                     members[name] = _member(path, name, entry, cast(ByteStream, stream))
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
-        # What zipfile raises of its own: EOFError and zlib.error where an archive is cut, RuntimeError where it is
-        # encrypted, and NotImplementedError, which is one, where it is compressed in a way that Python has not.
+        # What zipfile raises besides BadZipFile: EOFError and zlib.error where an archive is cut, RuntimeError where it
+        # is encrypted or compressed in a way that Python cannot read.
         raise DataError("is a damaged, truncated or encrypted archive", where=str(path)) from None
     if not members:
         raise DataError("holds no arrays", where=str(path), hint="write it with numpy.savez(FILE, input_name=array)")

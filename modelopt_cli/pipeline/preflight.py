@@ -33,7 +33,7 @@ FILES_WHILE_ROUNDING = 1  # the fused model's weights; the source's are there al
 COME_LATER = 8 << 20  # of any model: libraries and parts of the runtime that nothing before has touched
 LEAST_WORKING_MB = 16.0
 RUNS_EACH_SAMPLE = 4  # calibration: ranges, rounding, and the judge of both sides
-SEARCHED = 0.5  # of a budget, at most, on the models that we have: a search ends when there is nothing left to try
+SEARCHED = 0.5  # of a budget: a search ends when there is nothing left to try, after 0.1 (samples) to 0.8 (PP-OCR det)
 SAY_ABOVE_S = 30.0
 
 

@@ -23,7 +23,7 @@ def test_an_option_of_the_step_itself_stays():
 
 def test_nothing_required_changes_nothing():
     assert aim([Quantize()], Require(min_speedup=1.2)) == [Quantize()]
-    assert accuracy_drop(None, None, None, [Quantize()]) is None  # type: ignore[arg-type]
+    assert accuracy_drop(None, None, None, [Quantize()]) is None
 
 
 def test_agreement_is_not_worked_towards_without_data_to_judge_it_on():

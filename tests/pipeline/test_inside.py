@@ -50,7 +50,7 @@ def test_layers_have_their_zeros_and_the_error_at_their_place() -> None:
     changed = np.ones((4, 3), np.float32)
     changed[0] = 0
     weight.const_value = ir.tensor(changed, name="v")
-    first, second = layers_of(original, result, Two(), Silent())  # type: ignore[arg-type]
+    first, second = layers_of(original, result, Two(), Silent())
     assert (first.node, first.weights, first.parameters, first.sparsity) == ("first", "float", 16, 0.75)
     assert first.sqnr_db == IDENTICAL_DB
     assert (second.node, second.sparsity) == ("second", 0.25)
@@ -71,7 +71,7 @@ def test_a_tensor_on_another_scale_is_not_called_noise() -> None:
         value = result.graph.initializers[name]
         assert value.const_value is not None
         value.const_value = ir.tensor((value.const_value.numpy() * factor).astype(np.float32), name=name)
-    first, second = layers_of(model_from_text(TEXT), result, Two(), Silent())  # type: ignore[arg-type]
+    first, second = layers_of(model_from_text(TEXT), result, Two(), Silent())
     assert first.sqnr_db is None
     assert second.sqnr_db == IDENTICAL_DB
 

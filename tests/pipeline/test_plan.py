@@ -33,7 +33,7 @@ def recipe() -> Recipe:
 
 def options(samples: Path, **more: object) -> CompressOptions:
     data = open_dataset(str(samples / "digits_resnet" / "calib.npz"))
-    return replace(CompressOptions(calibration=data, profile=False), **more)  # type: ignore[arg-type]
+    return replace(CompressOptions(calibration=data, profile=False), **more)
 
 
 @pytest.fixture(scope="module")

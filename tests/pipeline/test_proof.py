@@ -24,7 +24,7 @@ class WrongRule(Rule[ir.Node]):
     roots = frozenset({"Relu"})
 
     def __init__(self, name: str, op_type: str) -> None:
-        self.name = name  # type: ignore[misc]
+        self.name = name
         self.op_type = op_type
 
     def match(self, node: ir.Node, graph: Editor) -> ir.Node | None:

@@ -50,7 +50,7 @@ def test_nvidias_wheels_are_looked_into_once_and_in_silence(ort: ModuleType, cap
     def preload_dlls() -> None:
         calls.append(sys.stdout.write("Failed to load libcudart.so.13"))
 
-    ort.preload_dlls = preload_dlls  # type: ignore[attr-defined]
+    ort.preload_dlls = preload_dlls
     for provider in ("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"):
         preload(provider, ort)
     assert len(calls) == 1

@@ -93,7 +93,7 @@ def test_bound_inputs_are_timed_too() -> None:
 
 def test_a_session_setting_is_passed_on() -> None:
     session = Setting(config={"session.disable_prepacking": "1"}).open(model_bytes(MODEL))
-    assert session.get_session_options().get_session_config_entry("session.disable_prepacking") == "1"  # type: ignore[attr-defined]
+    assert session.get_session_options().get_session_config_entry("session.disable_prepacking") == "1"
 
 
 def test_the_roofline_is_the_lower_of_two_roofs() -> None:

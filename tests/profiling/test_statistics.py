@@ -22,7 +22,7 @@ def measured(
 def alarms(truth: float, **spread: float) -> float:
     """Share of simulated comparisons whose interval leaves 1 outside."""
     rng = np.random.default_rng(7)
-    intervals = [ratio_interval(measured(rng, truth, **spread)) for _ in range(REPEATS)]  # type: ignore[arg-type]
+    intervals = [ratio_interval(measured(rng, truth, **spread)) for _ in range(REPEATS)]
     return float(np.mean([not i.low <= 1 <= i.high for i in intervals]))
 
 

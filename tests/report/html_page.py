@@ -26,7 +26,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in VOID or (tag == "rect" and not self.get_starttag_text().endswith("/>")):  # type: ignore[union-attr]
+        if tag not in VOID or (tag == "rect" and not self.get_starttag_text().endswith("/>")):
             self.open.append(tag)
         found = dict(attrs)
         if "data-path" in found:

@@ -268,7 +268,8 @@ class Builder:
 
         A function of the plan alone, whatever was tried before: what earlier plans had is known, and not more.
         """
-        products = self._products(plan) | self._products(replace(plan, float_nodes=frozenset()))
+        unrestricted = replace(plan, float_nodes=frozenset())
+        products = _products(self.regions(plan)) | _products(self.regions(unrestricted))
         found = Rounding({}, {})
         for seven_bits, known in self._roundings.items():
             part = [node for name, node in products.items() if reduced.get(name, False) == seven_bits]
@@ -280,17 +281,12 @@ class Builder:
             found.add(known.of(part))
         return found
 
-    def _products(self, plan: Plan) -> dict[str, ir.Node]:
-        """What multiplies as integers under a plan, by name of its output."""
-        integer = self.regions(plan).integer.values()
-        return {str(what.node.outputs[0].name): what.node for what in integer if what.kind == "multiply"}
-
     def _reduced(self, regions: Regions, grids: Mapping[ir.Value, QuantParams], *, look: bool) -> dict[str, bool]:
         """Which products have 7-bit weights: on targets that saturate, unless samples say that these do not.
 
         By the grid of their input: one that clips more has larger numbers, and larger sums. Not looked at, all of them.
         """
-        products = {str(what.node.outputs[0].name) for what in regions.integer.values() if what.kind == "multiply"}
+        products = _products(regions)
         if not self.scheme.reduce_range or not look:
             return dict.fromkeys(products, self.scheme.reduce_range)
         by_name = {str(value.name): grid for value, grid in grids.items()}
@@ -328,6 +324,12 @@ class Builder:
                 array, axis=axis if self._per_channel else None, reduce_range=seven_bits
             )
         return self._weights[key]
+
+
+def _products(regions: Regions) -> dict[str, ir.Node]:
+    """What multiplies as integers, by name of its output."""
+    integer = regions.integer.values()
+    return {str(what.node.outputs[0].name): what.node for what in integer if what.kind == "multiply"}
 
 
 def _on(node: ir.Node, grid: QuantParams) -> tuple[str, float, int]:

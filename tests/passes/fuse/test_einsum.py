@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from fuse_checks import fused
+from fuse_checks import check_pass, fused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelopt_cli.testing import model_from_text
+from modelopt_cli.passes.fuse.fuse import Fuse
+from modelopt_cli.testing import model_from_text, op_types
 
 SIZES = dict(zip("abcdefgh", (2, 3, 4, 5, 2, 3, 4, 2), strict=True))
 HEADER = '<ir_version: 10, opset_import: ["" : 23]>'
@@ -91,3 +92,11 @@ def test_attention_of_einsums_is_attention(body: str) -> None:
     found, _ = fused(model, n=2, s=5, atol=1e-4)
     assert found["Attention"] == 1
     assert not found.keys() & {"Einsum", "Reshape", "Transpose", "Softmax"}
+
+
+def test_the_equation_tells_the_rank_where_no_shape_is_known() -> None:
+    body = 't = Reshape (x, sizes) y = Einsum <equation = "nab,nbc->nca"> (t, z)'
+    text = f"{HEADER} g (float[n, 12] x, float[n, 4, 5] z) => (float[n, 5, 3] y) {{ {body} }}"
+    model = model_from_text(text, sizes=np.array([0, 3, 4]))
+    assert model.graph[0].outputs[0].shape is None
+    assert op_types(check_pass(Fuse(), model, n=2).model) == ["Reshape", "MatMul", "Transpose"]

@@ -61,6 +61,6 @@ def test_refusals_say_why(change: tuple[str, str], dialect: str, reason: str) ->
     text, arrays = lstm("forward")
     model = model_from_text(text.replace(*change), **arrays)
     before = model_bytes(model)
-    edits = quantize_lstm(model, list(model.graph), Target(dialect=dialect))  # type: ignore[arg-type]
+    edits = quantize_lstm(model, list(model.graph), Target(dialect=dialect))
     assert not edits.changed and reason in edits.skipped[0].reason
     assert model_bytes(model) == before

@@ -30,7 +30,7 @@ def weights(*shapes: tuple[int, ...]) -> list[np.ndarray]:
 
 def quantize(model: ir.Model, dialect: str = "onnxruntime", isa: str = THIS_MACHINE.isa, **options: bool):
     nodes = [node for node in model.graph.all_nodes() if node.op_type in ("MatMul", "Gemm")]
-    target = Target(dialect=dialect, isa=isa)  # type: ignore[arg-type]
+    target = Target(dialect=dialect, isa=isa)
     chosen = DynamicOptions(reduce_range=scheme_for(target).reduce_range, **options) if options else None
     edits = quantize_matmuls_dynamic(model, nodes, target, options=chosen)
     onnx.checker.check_model(onnx.load_from_string(model_bytes(model)), full_check=True)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.graph import edit
-from modelopt_cli.graph.shapes import dimensions
+from modelopt_cli.graph.shapes import Elements, dimensions
 from modelopt_cli.passes.fuse.engine import Editor, Rule
 
 
@@ -28,6 +28,11 @@ class Operand:
     value: ir.Value
     axes: str
     groups: tuple[str, ...]
+
+    @property
+    def sizes(self) -> Elements:
+        """How long each axis is: a number, a symbol or None."""
+        return dimensions(self.value) or (None,) * len(self.axes)
 
     @property
     def transposed(self) -> bool:
@@ -89,10 +94,9 @@ class EinsumToMatMul(Rule[Found]):
     def check(self, found: Found, graph: Editor) -> str | None:
         seen: dict[str, int] = {}
         for operand in (found.left, found.right):
-            dims = dimensions(operand.value)
-            if dims is None or len(dims) != len(operand.axes):
-                return "the rank of an operand is not known"
-            for letter, size in zip(operand.axes, dims, strict=True):
+            if len(operand.sizes) != len(operand.axes):
+                return "an operand has another rank than its equation says"
+            for letter, size in zip(operand.axes, operand.sizes, strict=True):
                 if isinstance(size, int) and seen.setdefault(letter, size) != size:
                     return "an axis of its operands has two lengths"
         return None
@@ -114,14 +118,15 @@ class _Writer:
         self._found, self._graph = found, graph
         self._sizes: dict[str, int | str | None] = {}
         for operand in (found.left, found.right):
-            for letter, size in zip(operand.axes, dimensions(operand.value) or (), strict=True):
+            for letter, size in zip(operand.axes, operand.sizes, strict=True):
                 if isinstance(size, int) or self._sizes.get(letter) is None:
                     self._sizes[letter] = size
 
     def add(self, op: str, inputs: Sequence[ir.Value], groups: Sequence[str], **attributes: object) -> ir.Value:
         node = self._found.node
         made = self._graph.add(op, inputs, like=node.outputs[0], before=node, attributes=attributes)
-        made.type, made.shape = inputs[0].type, ir.Shape([self._size(group) for group in groups])
+        made.type = inputs[0].type
+        made.shape = None if made.type is None else ir.Shape([self._size(group) for group in groups])
         return made
 
     def brought(self, operand: Operand) -> ir.Value:
@@ -130,7 +135,7 @@ class _Writer:
         array = edit.constant(operand.value)
         if array is None:
             value = self.turned(operand.value, operand.axes, wanted)
-            return self._joined(value, operand.groups) if several else value
+            return self.reshaped(value, operand.groups[:-1], operand.groups[-1:]) if several else value
         if operand.axes == wanted and not several:
             return operand.value
         turned = array.transpose([operand.axes.index(letter) for letter in wanted])
@@ -149,9 +154,6 @@ class _Writer:
         sizes = np.array([0] * len(kept) + [self._size(group) for group in last], np.int64)
         target = self._graph.weight(sizes, f"{self._found.node.outputs[0].name}_axes")
         return self.add("Reshape", [value, target], [*kept, *last])
-
-    def _joined(self, value: ir.Value, groups: Sequence[str]) -> ir.Value:
-        return self.reshaped(value, groups[:-1], groups[-1:])
 
     def _size(self, group: str) -> int | str | None:
         if len(group) == 1:

@@ -134,7 +134,7 @@ def test_whole_heads_leave_and_shape_constants_follow() -> None:
     assert [(group.kind, group.size) for group in found.groups] == [("heads", 4), ("channels", 10)]
     after = assert_exact_removal(model, N=2, S=5)
     split = next(node for node in after.graph if node.name == "q2")
-    assert constant(split.inputs[1]).tolist() == [0, 0, 2, 3]  # type: ignore[union-attr]
+    assert constant(split.inputs[1]).tolist() == [0, 0, 2, 3]
 
 
 @pytest.mark.parametrize(("shared", "mask"), [(4, ""), (2, ""), (1, ""), (4, "each"), (2, "each"), (4, "all")])

@@ -59,7 +59,7 @@ def planner(timer: object, blocks: bool = False) -> tuple[ir.Model, Planner]:
     candidates, _ = find_candidates(found, {"channels"}, 16)
     data = ArrayDataset({"x": np.random.default_rng(1).standard_normal((16, 3, 8, 8)).astype(np.float32)})
     branches = PruneChannels().blocks_of(model, found) if blocks else []
-    return model, Planner(model, found, candidates, data, "l2", Silent(), branches, None, timer)  # type: ignore[arg-type]
+    return model, Planner(model, found, candidates, data, "l2", Silent(), branches, None, timer)
 
 
 @pytest.mark.parametrize("share", [0.8, 0.6, 0.4])

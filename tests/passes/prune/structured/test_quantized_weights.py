@@ -78,7 +78,7 @@ def test_integers_scales_and_zero_points_leave_together_and_exactly() -> None:
     after = cut(model, [*channels.labels[::2], *units.labels[:16]], [])
     onnx.checker.check_model(onnx.load_from_string(model_bytes(after)), full_check=True)
     assert_same_outputs(model, after, random_feeds(model, np.random.default_rng(0), N=2), rtol=1e-4, atol=1e-5)
-    shapes = {name: value.const_value.shape.numpy() for name, value in after.graph.initializers.items()}  # type: ignore[union-attr]
+    shapes = {name: value.const_value.shape.numpy() for name, value in after.graph.initializers.items()}
     assert [shapes[name] for name in ("q1", "s1", "z1", "c1", "t1")] == [(16, 3, 3, 3), *[(16,)] * 4]
     assert [shapes[name] for name in ("q2", "s2", "q3", "s3", "q4", "s4")] == [
         *[(16, 1, 3, 3), (16,), (16, 32), (), (4, 32), (4,)]
@@ -100,7 +100,7 @@ def test_the_pass_shrinks_a_quantized_network(budget: str) -> None:
 def test_a_stored_weight_is_what_the_runtime_multiplies_by(name: str) -> None:
     model = quantized()
     value = next(v for node in model.graph for v in node.outputs if v.name == name)
-    q, s = (np.asarray(constant(v)) for v in value.producer().inputs[:2])  # type: ignore[union-attr]
+    q, s = (np.asarray(constant(v)) for v in value.producer().inputs[:2])
     zero, scale = (128, s) if name == "w3" else (0, s.reshape(-1, 1, 1, 1))
     found = stored_weight(value)
     assert found is not None

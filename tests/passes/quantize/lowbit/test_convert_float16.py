@@ -145,7 +145,7 @@ def test_without_data_only_weights_change_and_the_report_says_why() -> None:
 
 def test_auto_follows_the_provider() -> None:
     for provider, computes in (("cpu", False), ("cuda", True)):
-        result = run_pass(ConvertFloat16(), layers(), calibration=data(), target=Target(provider, "none"))  # type: ignore[arg-type]
+        result = run_pass(ConvertFloat16(), layers(), calibration=data(), target=Target(provider, "none"))
         assert ("nodes" in result.details) == computes
 
 
@@ -271,5 +271,5 @@ def test_no_result_is_larger(sides: tuple[int, int], options: dict[str, str]) ->
     model = model_from_text(
         f"m (float[N,{sides[0]}] x) => (float[N,{sides[1]}] y) {{ y = MatMul (x, w) }}", w=normal(*sides)
     )
-    result = run_pass(ConvertFloat16(**options), model, calibration=data(sides[0]))  # type: ignore[arg-type]
+    result = run_pass(ConvertFloat16(**options), model, calibration=data(sides[0]))
     assert len(model_bytes(result.model)) <= len(model_bytes(model))

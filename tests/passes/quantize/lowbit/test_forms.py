@@ -83,7 +83,7 @@ def test_the_accuracy_level_is_written() -> None:
 )
 def test_auto_follows_the_target(provider: Any, op: str) -> None:
     dialect = "onnxruntime" if provider == "cuda" else "onnx"
-    target = Target(provider, "none", dialect)  # type: ignore[arg-type]
+    target = Target(provider, "none", dialect)
     assert op in op_types(run_pass(QuantizeWeights(bits=4), matmul(), target=target).model)
 
 

@@ -266,7 +266,7 @@ def test_scaled_rows_survive_storing() -> None:
     model, rows = product(), normal(16, 8, 64) * np.linspace(0.1, 9, 64, dtype=np.float32)
     options = {"bits": 4, "compute": "float", "rounding": "nearest"}
     results = [
-        run_pass(QuantizeWeights(**options, scaling=scaling), model, calibration=ArrayDataset({"x": rows}))  # type: ignore[arg-type]
+        run_pass(QuantizeWeights(**options, scaling=scaling), model, calibration=ArrayDataset({"x": rows}))
         for scaling in (False, True)
     ]
     noises = [
@@ -308,7 +308,7 @@ def test_no_result_is_larger(sides: tuple[int, int], bits: int) -> None:
     ways = [
         Codebook(bits=bits),
         *(QuantizeWeights(bits=bits, symmetric=s, compute=c) for s in (True, False) for c in ("int8", "float")),
-    ]  # type: ignore[arg-type]
+    ]
     for way in (
         *ways,
         QuantizeWeights(bits=bits, form="dequantize-linear"),

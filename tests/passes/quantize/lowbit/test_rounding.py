@@ -32,7 +32,7 @@ def output_error(work: np.ndarray, encoded: Encoded, second: np.ndarray) -> floa
 @given(bits=st.integers(2, 8), block=st.sampled_from([0, 16, 32]), table=st.sampled_from([None, "kmeans"]))
 def test_more_bits_are_closer_and_codes_stay_in_range(bits: int, block: int, table: str | None) -> None:
     work = weight()
-    encoded = encode(work, Grid(bits, block, table))  # type: ignore[arg-type]
+    encoded = encode(work, Grid(bits, block, table))
     assert encoded.codes.max() < 2**bits
     relative = float(np.square(work - encoded.decode()).mean() / np.square(work).mean())
     # step ** 2 / 12 with 2 ** bits steps over twice the largest of 64 normal values, 2.5 to 3 deviations
@@ -94,14 +94,14 @@ def test_kmeans_of_one_value_is_a_valid_table() -> None:
 
 def test_a_weight_of_zeros_stays_zero() -> None:
     for table in (None, "kmeans", "nf4", "fp4"):
-        encoded = encode(np.zeros((1, 32, 4), np.float32), Grid(4, 16, table))  # type: ignore[arg-type]
+        encoded = encode(np.zeros((1, 32, 4), np.float32), Grid(4, 16, table))
         assert np.isfinite(encoded.decode()).all()
         np.testing.assert_allclose(encoded.decode(), 0, atol=1e-9)
 
 
 def test_fixed_tables_hold_zero_and_one() -> None:
     for name in ("nf4", "fp4"):
-        levels = fixed_levels(name)  # type: ignore[arg-type]
+        levels = fixed_levels(name)
         assert len(levels) == 16
         assert levels[0] == -1.0
         assert levels[-1] == 1.0
@@ -117,10 +117,10 @@ def test_stored_scales_are_close(exponent: float) -> None:
 @pytest.mark.parametrize("table", [None, "kmeans"])
 def test_each_way_of_rounding_is_closer_than_the_one_before(table: str | None) -> None:
     work, second = weight(inputs=128), moment(inputs=128)
-    grids = [Grid(4, 16, table, rounding=rounding) for rounding in ("nearest", "gptq", "search")]  # type: ignore[arg-type]
+    grids = [Grid(4, 16, table, rounding=rounding) for rounding in ("nearest", "gptq", "search")]
     nearest, second_order, search = (output_error(work, encode(work, grid, second), second) for grid in grids)
     assert search < 0.99 * second_order < 0.75 * nearest
-    assert output_error(work, encode(work, Grid(4, 16, table), second), second) == search  # type: ignore[arg-type]
+    assert output_error(work, encode(work, Grid(4, 16, table), second), second) == search
 
 
 def test_a_zero_of_its_own_helps_blocks_that_lie_to_one_side() -> None:

@@ -102,7 +102,8 @@ def collect_range_choices(
     settings, sink, memory = options or ObserverOptions(), progress or Silent(), memory or WorkingMemory()
     watch = RangeWatch(names, observers, settings)
     saved = None
-    if cache is not None and (key := statistics_key(model, names, dataset, observers, settings)):
+    if cache is not None:
+        key = statistics_key(model, names, dataset, observers, settings)
         saved = SavedStatistics(cache, key, memory.tensors_mb)
         if (known := saved.finished()) is not None:
             return known

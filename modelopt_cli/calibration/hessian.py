@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 ROWS_AT_ONCE = 1024
+WAITING_BYTES = 16 << 20  # of rows: those of a depthwise Conv are many, and their products small
 ROUNDING = 1e-6  # of sums of float32: a variance below this share of the mean square is none
 
 
@@ -43,7 +44,8 @@ class Moments:
         """Take in rows [groups, n, columns] of both networks, the same positions of the same samples."""
         self._waiting.append((rows, original))
         # A product of few rows is all overhead: the sums are as large as a layer's weights.
-        if sum(waiting.shape[1] for waiting, _ in self._waiting) >= max(self._sum.shape[1], ROWS_AT_ONCE):
+        enough = sum(waiting.shape[1] for waiting, _ in self._waiting) >= max(self._sum.shape[1], ROWS_AT_ONCE)
+        if enough or sum(waiting.nbytes for waiting, _ in self._waiting) >= WAITING_BYTES:
             self.settled()
 
     def settled(self) -> Moments:

@@ -18,7 +18,7 @@ from modelopt_cli.cache import Cache, key_of
 from modelopt_cli.calibration.ranges import ObserverName, ObserverOptions, Range
 from modelopt_cli.calibration.watch import RangeChoices, RangeWatch
 from modelopt_cli.data.dataset import Dataset
-from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, model_bytes, weight_bytes
+from modelopt_cli.graph.serialize import serialize
 from modelopt_cli.profiling.session import runtime
 from modelopt_cli.targets.detect import detect_isa
 
@@ -32,16 +32,14 @@ def statistics_key(
     dataset: Dataset,
     observers: Sequence[ObserverName],
     options: ObserverOptions,
-) -> str | None:
-    """A name for all that ranges depend on; None for models too large to serialize in memory.
+) -> str:
+    """A name for all that ranges depend on.
 
     Graph, weights, data, tensors, observers, runtime, instruction set, and the code of this package.
     """
-    if weight_bytes(model) > EXTERNAL_DATA_ABOVE_BYTES:
-        return None
     asked = [list(tensors), list(observers), astuple(options), dataset.batch_size, len(dataset)]
     where = [runtime().__version__, detect_isa(), np.__version__]
-    return key_of(model_bytes(model), dataset.digest(), json.dumps(asked), json.dumps(where), _code())
+    return key_of(serialize(model).sha256(), dataset.digest(), json.dumps(asked), json.dumps(where), _code())
 
 
 class SavedStatistics:

@@ -210,9 +210,9 @@ def _write(result: CompressResult, output: Path | None, flags: RunFlags, inputs:
 
     if output is not None:
         return write_result(result, output, reports=flags.reports or (), depfile=flags.depfile, depends_on=inputs)
-    if result.content is None:
+    if result.file is None:
         raise ModelError("the result is too large for a pipe", where=PIPE, hint="give -o FILE")
-    sys.stdout.buffer.write(result.content)
+    result.file.copy_to(sys.stdout.buffer)
     sys.stdout.flush()
     return result.report
 

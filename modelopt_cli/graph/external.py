@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
@@ -13,6 +15,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 DIGEST_DIGITS = 12
+SMALL_BYTES = 1024  # shapes, axes: what shape inference reads the values of
 
 
 def save_beside(model: ir.Model, path: Path) -> int:
@@ -41,6 +44,84 @@ def save_beside(model: ir.Model, path: Path) -> int:
     for old in before - {name}:
         (path.parent / old).unlink(missing_ok=True)
     return size
+
+
+@contextlib.contextmanager
+def temporary_file(fill: Callable[[Path], None]) -> Iterator[Path | None]:
+    """A model file in a folder of its own, for as long as the body takes; None where it cannot be had.
+
+    Args:
+        fill: Writes it, and what belongs beside it.
+    """
+    with contextlib.ExitStack() as stack:
+        path: Path | None = None
+        with contextlib.suppress(OSError):  # no folder for temporary files, or no room in it
+            # A mapped file outlives its name on POSIX; elsewhere the leftover is not our failure.
+            place = tempfile.TemporaryDirectory(prefix="modelopt-", ignore_cleanup_errors=True)
+            wanted = Path(stack.enter_context(place)) / "model.onnx"
+            fill(wanted)
+            path = wanted
+        yield path
+
+
+def save_mapped(model: ir.Model, path: Path) -> None:
+    """Write the model to ``path`` and its weights beside it, for a runtime that maps them; an old file is lost.
+
+    Raises:
+        OSError: One of them cannot be written.
+    """
+    ir.save(model, path, external_data=f"{path.name}.data")
+
+
+def save_skeleton(model: ir.Model, path: Path) -> None:
+    """Write the model to ``path`` as if its large weights were beside it, in a file that is empty: for a checker.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    weights = path.with_name(f"{path.name}.data")
+    weights.touch()
+    with weights_apart(model, _is_large, weights.name):
+        onnx.save(ir.to_proto(model), path)
+
+
+@contextlib.contextmanager
+def weights_apart(
+    model: ir.Model, wanted: Callable[[ir.TensorProtocol], bool], location: str = "apart"
+) -> Iterator[list[ir.TensorProtocol]]:
+    """Initializers of the main graph as external ones that lie nowhere, for a proto that shall not hold them.
+
+    Args:
+        model: Has its own again afterwards.
+        wanted: Which of its tensors.
+        location: What the proto gives as their file.
+
+    Returns:
+        The tensors, in the graph's order.
+    """
+    initializers = model.graph.initializers.values()
+    swapped = [(v, v.const_value) for v in initializers if v.const_value is not None and wanted(v.const_value)]
+    try:
+        for value, tensor in swapped:
+            shape, doc = ir.Shape(tensor.shape.numpy()), tensor.doc_string
+            value.const_value = ir.ExternalTensor(
+                location,
+                0,
+                tensor.nbytes,
+                tensor.dtype,
+                shape=shape,
+                name=tensor.name or "",
+                doc_string=doc,
+                metadata_props=dict(tensor.metadata_props),
+            )
+        yield [tensor for _, tensor in swapped]
+    finally:
+        for value, tensor in swapped:
+            value.const_value = tensor
+
+
+def _is_large(tensor: ir.TensorProtocol) -> bool:
+    return tensor.nbytes > SMALL_BYTES and tensor.dtype != ir.DataType.STRING
 
 
 def _digest(model: ir.Model) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import mmap
 import os
 import shutil
 import tempfile
@@ -19,8 +20,10 @@ from google.protobuf.message import DecodeError
 
 from modelopt_cli.errors import ModelError, OutputError, UsageError
 from modelopt_cli.format import format_bytes
-from modelopt_cli.graph.external import save_beside
+from modelopt_cli.graph.external import save_beside, temporary_file
+from modelopt_cli.graph.mapped import LOCATION, deserialize, take_weights
 from modelopt_cli.graph.normalize import normalize
+from modelopt_cli.graph.serialize import serialize
 
 MAX_PROTOBUF_BYTES = 2**31 - 1  # a protobuf message cannot be larger, by its format
 EXTERNAL_DATA_ABOVE_BYTES = 1 << 30  # one file up to here; above, weights go beside the model
@@ -32,8 +35,8 @@ class SourceModel:
     """A model as the user gave it.
 
     Attributes:
-        model: The graph; weights stay on disk (memory-mapped) when they are external data. Nobody edits it: passes get
-            a clone.
+        model: The graph; weights of large models are mapped, from their external data or a file without a name.
+            Nobody edits it: passes get a clone.
         label: How the user named it: a path, or ``<stdin>``.
         path: The file, or None when it came from a pipe.
         file_bytes: Bytes of the file with all of its external data.
@@ -70,15 +73,11 @@ def load_model(path: Path) -> SourceModel:
         raise ModelError(f"cannot be read: {error.strerror}", where=where) from error
     proto = _parse(content, where)
     files = _check_external_data(proto, path)
-    normal = proto.SerializeToString() if _normalize(proto, where) and not files else content
-    _check_opsets(proto, where)
-    _check_shapes(proto, where)
-    _check_model(str(path) if files else normal, where)
     digest = hashlib.sha256(content)
     for file in files:
         _update_digest(digest, file)
-    del content, normal
-    model = _deserialize(proto, where)
+    del content
+    model = _checked(proto, where, path if files else None)
     if files:
         ir.external_data.set_base_dir(model.graph, path.parent)
     size = path.stat().st_size + sum(file.stat().st_size for file in files)
@@ -94,11 +93,7 @@ def parse_model(content: bytes, label: str = "<stdin>") -> SourceModel:
     proto = _parse(content, label)
     if any(_locations(proto)):
         raise ModelError("a model with external data cannot come through a pipe", where=label, hint="give its path")
-    normal = proto.SerializeToString() if _normalize(proto, label) else content
-    _check_opsets(proto, label)
-    _check_shapes(proto, label)
-    _check_model(normal, label)
-    model = _deserialize(proto, label)
+    model = _checked(proto, label)
     return SourceModel(model, label, None, len(content), hashlib.sha256(content).hexdigest())
 
 
@@ -112,11 +107,7 @@ def model_bytes(model: ir.Model) -> bytes:
         raise ModelError(
             "is larger than 2 GB, which one protobuf message cannot hold", hint="write it to a file: -o FILE"
         )
-    with _weights_in_memory(model):
-        proto = ir.to_proto(model)
-    _drop_repeats(proto.graph)
-    content: bytes = proto.SerializeToString(deterministic=True)
-    return content
+    return serialize(model).join()
 
 
 def save_model(model: ir.Model, path: Path) -> int:
@@ -235,21 +226,53 @@ def _parse(content: bytes, where: str) -> onnx.ModelProto:
     return proto
 
 
-def _normalize(proto: onnx.ModelProto, where: str) -> bool:
+def _normalize(proto: onnx.ModelProto, where: str) -> None:
     try:
-        return normalize(proto)
+        normalize(proto)
     except ValueError as error:
         raise ModelError(f"is invalid: {error}", where=where) from error
 
 
-def _deserialize(proto: onnx.ModelProto, where: str) -> ir.Model:
+def _checked(proto: onnx.ModelProto, where: str, path: Path | None = None) -> ir.Model:
+    """The graph of ``proto``, which is good for nothing afterwards.
+
+    Args:
+        proto: As it was read.
+        where: What the user calls it.
+        path: Its file, if it has external data, which the checker looks for beside it.
+
+    Raises:
+        ModelError: It is not valid.
+    """
+    _normalize(proto, where)
+    _check_opsets(proto, where)
+    _check_shapes(proto, where)
+    proto, mapping = take_weights(proto)
+    if path is not None:
+        _check_model(str(path), where)
+    elif mapping is None:
+        _check_model(proto.SerializeToString(), where)
+    else:
+        with temporary_file(lambda file: _write_lean(proto, file)) as lean:
+            if lean is None:
+                raise ModelError("there is no room for temporary files", where=where, hint="TMPDIR=DIR")
+            _check_model(str(lean), where)
+    return _deserialize(proto, mapping, where)
+
+
+def _write_lean(proto: onnx.ModelProto, path: Path) -> None:
+    path.with_name(LOCATION).touch()  # the checker looks for the weights, and not into them
+    path.write_bytes(proto.SerializeToString())
+
+
+def _deserialize(proto: onnx.ModelProto, mapping: mmap.mmap | None, where: str) -> ir.Model:
     """The graph.
 
     Raises:
         ModelError: It uses a part of the format that onnx_ir cannot hold (map types, as of 1.1).
     """
     try:
-        return ir.serde.deserialize_model(proto)
+        return deserialize(proto, mapping)
     except ir.serde.SerdeError as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -330,32 +353,6 @@ def _update_digest(digest: hashlib._Hash, file: Path) -> None:
     with file.open("rb") as stream:
         while chunk := stream.read(DIGEST_CHUNK_BYTES):
             digest.update(chunk)
-
-
-@contextlib.contextmanager
-def _weights_in_memory(model: ir.Model) -> Iterator[None]:
-    """External tensors as in-memory ones while serializing; the model keeps its own tensors."""
-    swapped: list[tuple[ir.Value, ir.ExternalTensor]] = []
-    for graph in model.graphs():
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if isinstance(tensor, ir.ExternalTensor):
-                swapped.append((value, tensor))
-                value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
-    try:
-        yield
-    finally:
-        for value, tensor in swapped:
-            value.const_value = tensor
-
-
-def _drop_repeats(graph: onnx.GraphProto) -> None:
-    """Types of initializers, which onnx_ir writes a second time: some forty bytes for each."""
-    known = {tensor.name for tensor in graph.initializer}
-    kept = [value for value in graph.value_info if value.name not in known]
-    if len(kept) < len(graph.value_info):
-        del graph.value_info[:]
-        graph.value_info.extend(kept)
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnx_ir as ir
 
 from modelopt_cli.data.dataset import Sample
 from modelopt_cli.errors import PassError
-from modelopt_cli.graph.io import MAX_PROTOBUF_BYTES, model_bytes, weight_bytes
+from modelopt_cli.graph.external import save_skeleton, temporary_file
+from modelopt_cli.graph.io import model_bytes, weight_bytes
+from modelopt_cli.graph.mapped import worth_mapping
 from modelopt_cli.profiling.session import open_session, run
 
 
@@ -59,17 +65,16 @@ def check_structure(model: ir.Model, step: str) -> None:
     Raises:
         PassError: The step wrote an invalid graph: a bug of the pass, named with the checker's reason.
     """
-    if weight_bytes(model) >= MAX_PROTOBUF_BYTES // 2:
-        return  # the final file is checked by path; a copy of that size per step would not fit the memory
     try:
-        onnx.checker.check_model(model_bytes(model))
+        with _checkable(model) as subject:
+            onnx.checker.check_model(_accepted(subject))
     except onnx.checker.ValidationError as error:
         first = str(error).strip().splitlines()[0]
         raise PassError(f"wrote an invalid graph: {first}", where=step) from error
 
 
 def check_result(
-    content: bytes | None,
+    content: bytes | Path | None,
     model: ir.Model,
     source: ir.Model,
     sample: Sample,
@@ -80,7 +85,7 @@ def check_result(
     """Check the whole result: full checker, same interface, loads, runs, finite outputs where the source's are.
 
     Args:
-        content: The serialized result, or None above 2 GB (then the runtime's own load is the check).
+        content: The serialized result or its file, or None above 2 GB (then the runtime's own load is the check).
         model: The result.
         source: The model the user gave.
         sample: Inputs to run it on.
@@ -101,21 +106,36 @@ def check_result(
             raise PassError(f"the result's output '{name}' is not finite", hint=hint)
 
 
+@contextlib.contextmanager
+def _checkable(model: ir.Model) -> Iterator[bytes | Path]:
+    """What the checker takes of a graph: where it is large, a file without its weights, which it does not look at."""
+    if not worth_mapping(weight_bytes(model)):
+        yield model_bytes(model)
+        return
+    with temporary_file(lambda path: save_skeleton(model, path)) as file:
+        yield model_bytes(model) if file is None else file
+
+
 def _complaint_of(source: ir.Model) -> str:
     """What the full checker has against the source: it knows some operators' own definitions too little (MVN)."""
-    return "" if weight_bytes(source) >= MAX_PROTOBUF_BYTES // 2 else _complaint(model_bytes(source))
+    with _checkable(source) as subject:
+        return _complaint(subject)
 
 
-def _complaint(content: bytes) -> str:
+def _complaint(subject: bytes | Path) -> str:
     """The first line of what the full checker has against a model; empty when it has nothing."""
     try:
-        onnx.checker.check_model(content, full_check=True)
+        onnx.checker.check_model(_accepted(subject), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         return str(error).strip().splitlines()[0]
     return ""
 
 
-def _not_finite(model: bytes | ir.Model, sample: Sample) -> list[str]:
+def _accepted(subject: bytes | Path) -> bytes | str:
+    return str(subject) if isinstance(subject, Path) else subject
+
+
+def _not_finite(model: bytes | Path | ir.Model, sample: Sample) -> list[str]:
     """Outputs with NaN or infinity in them."""
     session = open_session(model, arena=False)
     names = [output.name for output in session.get_outputs()]

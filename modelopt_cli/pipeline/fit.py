@@ -5,13 +5,13 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
-from modelopt_cli.graph.io import model_bytes
+from modelopt_cli.graph.serialize import Serialized, serialize
 from modelopt_cli.pipeline.provenance import FIELDS
 
 GROWN_SHARE = 100  # a file that is larger anyway keeps its stamp where that is no more than a hundredth of the source
 
 
-def fitted_bytes(model: ir.Model, largest: int) -> tuple[bytes, tuple[str, ...]]:
+def fitted(model: ir.Model, largest: int) -> tuple[Serialized, tuple[str, ...]]:
     """The serialized model, without what would make it larger than its source as far as that is to be had.
 
     Types of inner tensors go first, which every runtime infers, and then the stamp from its end on.
@@ -21,21 +21,17 @@ def fitted_bytes(model: ir.Model, largest: int) -> tuple[bytes, tuple[str, ...]]
         largest: Bytes of the source's file.
 
     Returns:
-        The bytes, and the fields of the stamp left out, without ``modelopt.``.
-
-    Raises:
-        ModelError: As `graph.io.model_bytes`.
+        The file, and the fields of the stamp left out, without ``modelopt.``.
     """
-    content = model_bytes(model)
-    if len(content) <= largest:
-        return content, ()
-    bare = len(content) - sum(_stamp_sizes(model))
-    types = len(content) - len(_without_types(content)) if bare > largest else 0
+    whole = serialize(model)
+    if whole.size <= largest:
+        return whole, ()
+    bare = whole.size - sum(_stamp_sizes(model))
+    types = whole.size - serialize(model, types=False).size if bare > largest else 0
     if bare - types > largest:
         types = 0  # they would be missed, and not help
     left_out = _shorten_stamp(model, bare - types, largest)
-    content = model_bytes(model)
-    return _without_types(content) if types else content, left_out
+    return serialize(model, types=not types), left_out
 
 
 def _shorten_stamp(model: ir.Model, bare: int, largest: int) -> tuple[str, ...]:
@@ -56,10 +52,3 @@ def _entry_bytes(key: str, value: str) -> int:
     holder = onnx.ModelProto()
     holder.metadata_props.add(key=key, value=value)
     return int(holder.ByteSize())
-
-
-def _without_types(content: bytes) -> bytes:
-    proto = onnx.load_model_from_string(content)
-    proto.graph.ClearField("value_info")
-    lean: bytes = proto.SerializeToString(deterministic=True)
-    return lean

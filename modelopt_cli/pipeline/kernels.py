@@ -29,12 +29,12 @@ def measure_kernels(subject: Subject, provider: str, threads: int, latency_ms: f
     Raises:
         ModelError: The runtime cannot run one of them.
     """
-    if subject.content is None:
+    if subject.file is None:
         return None
     runs = min(max(round(SECONDS * 1e3 / max(latency_ms, 1e-6)), 1), MOST_RUNS)
     before, after = (
         profile_nodes(model, graph, subject.feeds.arrays, runs, provider=provider, threads=threads)
-        for model, graph in ((subject.original, subject.source.model), (subject.content, subject.model))
+        for model, graph in ((subject.original, subject.source.model), (subject.result, subject.model))
     )
     sections = side_by_side(after.times, before.times)
     return Kernels(provider, runs, _types(before, after), tuple(sections), _graph(after))

@@ -13,6 +13,7 @@ from modelopt_cli.data.synthetic import RandomDataset
 from modelopt_cli.evaluation.compare import compare
 from modelopt_cli.graph.compressed import compressed_bytes
 from modelopt_cli.graph.io import SourceModel, model_bytes, weight_bytes
+from modelopt_cli.pipeline.result_file import ResultFile
 from modelopt_cli.profiling.audit import Audit, audit
 from modelopt_cli.profiling.feeds import Feeds
 from modelopt_cli.profiling.placement import Placement, place
@@ -33,14 +34,14 @@ class Subject:
     Attributes:
         source: The original.
         model: The result as a graph.
-        content: The result as bytes, or None above 2 GB.
+        file: The result's serialized form, or None above 2 GB.
         feeds: One batch of inputs for latency and audit.
         target: What the result is meant for.
     """
 
     source: SourceModel
     model: ir.Model
-    content: bytes | None
+    file: ResultFile | None
     feeds: Feeds
     target: Target
 
@@ -50,23 +51,23 @@ class Subject:
         return self.source.path or self.source.model
 
     @property
-    def result(self) -> bytes | ir.Model:
+    def result(self) -> Path | bytes | ir.Model:
         """What a session opens of the result."""
-        return self.content if self.content is not None else self.model
+        return self.file.source if self.file is not None else self.model
 
     @property
     def result_bytes(self) -> int:
         """File bytes of the result."""
-        return len(self.content) if self.content is not None else weight_bytes(self.model)
+        return self.file.size if self.file is not None else weight_bytes(self.model)
 
 
 def measure_compressed(subject: Subject) -> tuple[dict[str, int], dict[str, int]]:
     """Bytes of original and result once compressed, by method; nothing for models of several files or above 2 GB."""
     source = subject.source
-    if subject.content is None or source.uses_external_data:
+    if subject.file is None or source.uses_external_data:
         return {}, {}
     original = source.path if source.path is not None else model_bytes(source.model)
-    return compressed_bytes(original), compressed_bytes(subject.content)
+    return compressed_bytes(original), compressed_bytes(subject.file.source)
 
 
 def measure_latency(

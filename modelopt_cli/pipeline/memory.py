@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import gc
 
+from modelopt_cli.graph.mapped import release_mapped
+
 LARGE_BYTES = 8 << 20  # what is larger goes back to the system at once
 _M_MMAP_THRESHOLD = -3  # of `mallopt(3)`
 
@@ -22,12 +24,13 @@ def return_large_blocks() -> None:
 
 
 def release_memory() -> None:
-    """Collect garbage and return freed pages to the system.
+    """Collect garbage, and return freed pages and those of mapped weights to the system.
 
     glibc keeps what was freed below its growing mmap threshold (up to 32 MB a piece, ``mallopt(3)``): weights of closed
     sessions would stay resident, and the next phase come on top. Where there is no ``malloc_trim``, nothing happens.
     """
     gc.collect()
+    release_mapped()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -12,24 +12,32 @@ from pathlib import Path
 from modelopt_cli.calibration.memory import COPIES, WorkingMemory
 from modelopt_cli.errors import PassError, UsageError
 from modelopt_cli.format import format_bytes, format_seconds
-from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, SourceModel, check_room
+from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, SourceModel, check_room, weight_bytes
+from modelopt_cli.graph.mapped import worth_mapping
+from modelopt_cli.passes.prune.frontier import MAX_FRONTIER_BYTES
+from modelopt_cli.passes.prune.prune import Prune
 from modelopt_cli.passes.quantize.builder import JUDGED_SAMPLES
 from modelopt_cli.passes.quantize.calibrated import CalibratedPass, is_this_machine
 from modelopt_cli.passes.quantize.output_error import HELD_MB
-from modelopt_cli.passes.quantize.patches import rounding_bytes
+from modelopt_cli.passes.quantize.patches import largest_moment_bytes, rounding_bytes
 from modelopt_cli.pipeline.measure import AGREEMENT_SAMPLES
+from modelopt_cli.pipeline.memory import release_memory
 from modelopt_cli.pipeline.options import CompressOptions
 from modelopt_cli.pipeline.prepare import Prepared
 from modelopt_cli.profiling.memory import available_bytes, resident_bytes
 from modelopt_cli.profiling.session import open_session, run
 from modelopt_cli.recipe.schema import Recipe
 
-# Peak over what the process has after one run, in files: 4.2 on a MiniLM of 90 MB, 4.6 on an EfficientNet of 19 MB.
-# Small models are at their peak while weights are rounded: with second moments that is 40 files of a ResNet of 0.3 MB.
+# Peak over what the process has after one run, in files. Weights of large models are mapped; the sessions of both sides
+# copy them, and one that is being opened twice.
 FILES_IN_MEMORY = 4.5
-FILES_IN_MEMORY_OUTSIDE = 2.5  # weights in files of their own are mapped; the sessions of both sides copy them
+FILES_IN_MEMORY_MAPPED = 2.5
 SESSIONS_AT_ONCE = 2  # the original's and the result's
-FILES_WHILE_ROUNDING = 1  # the fused model's weights; the source's are there already
+# Models with data are at their peak while weights are rounded or pruned: second moments are 40 files of a ResNet of
+# 0.3 MB, and two of a MiniLM of 90 MB. No session is open then.
+FILES_AT_WORK = 2  # the weights that a step has, and those that it makes
+MATRICES_WHILE_PRUNING = 14  # of float32: moments of both halves, their sum, eigenvectors and what LAPACK works in
+FRONTIER_SHARE = 1 / 32  # of the activations of a run, for each sample: what is alive between two layers
 COME_LATER = 8 << 20  # of any model: libraries and parts of the runtime that nothing before has touched
 LEAST_WORKING_MB = 16.0
 RUNS_EACH_SAMPLE = 4  # calibration: ranges, rounding, and the judge of both sides
@@ -63,18 +71,30 @@ def estimate(prepared: Prepared, source: SourceModel, recipe: Recipe, options: C
         ModelError: The source does not run.
         UsageError: It takes more than ``options.max_memory``, whatever calibration holds.
     """
-    factor = FILES_IN_MEMORY_OUTSIDE if source.uses_external_data else FILES_IN_MEMORY
+    factor = FILES_IN_MEMORY_MAPPED if worth_mapping(weight_bytes(source.model)) else FILES_IN_MEMORY
     run_s, activations = _one_run(prepared, source)
+    release_memory()
     fixed = resident_bytes() + COME_LATER
     if prepared.data.calibration is not None:
         fixed += _held(prepared)
     memory = fixed + round(factor * source.file_bytes) + SESSIONS_AT_ONCE * activations
     working = working_memory(options.max_memory, memory)
-    if prepared.data.calibration is not None and any(isinstance(step, CalibratedPass) for step in prepared.passes):
-        rounding = sum(rounding_bytes(source.model.graph, working))  # no session is open then
-        memory = max(memory, fixed + FILES_WHILE_ROUNDING * source.file_bytes + rounding)
+    at_work = max(_at_work(prepared, source, activations, working), default=0)
+    memory = max(memory, fixed + FILES_AT_WORK * source.file_bytes + at_work)
     seconds = sum(_seconds(prepared, recipe, options, run_s))
     return Estimate(seconds, memory, available_bytes(), source.file_bytes, working)
+
+
+def _at_work(prepared: Prepared, source: SourceModel, activations: int, working: WorkingMemory) -> Iterator[int]:
+    """Bytes of second moments and what is made of them, for each step that takes any."""
+    if prepared.data.calibration is None:
+        return
+    for step in prepared.passes:
+        if isinstance(step, CalibratedPass):
+            yield sum(rounding_bytes(source.model.graph, working))
+        elif isinstance(step, Prune):
+            frontier = min(MAX_FRONTIER_BYTES, round(len(prepared.data.calibration) * activations * FRONTIER_SHARE))
+            yield MATRICES_WHILE_PRUNING * largest_moment_bytes(source.model.graph) + 2 * frontier
 
 
 def working_memory(bound: int | None, taken: int) -> WorkingMemory:
@@ -134,6 +154,7 @@ def expectation(expected: Estimate) -> str:
 
 def _one_run(prepared: Prepared, source: SourceModel) -> tuple[float, int]:
     """Seconds of a run of the source, and bytes that it keeps for activations."""
+    release_memory()
     before = resident_bytes()
     session = open_session(source.path or source.model, provider=prepared.providers[0])
     run(session, prepared.feeds.arrays)  # the first one allocates

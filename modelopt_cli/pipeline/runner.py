@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from modelopt_cli.passes.base import PassContext
 from modelopt_cli.passes.prune.sparse_kernels import quantized_in_vain
 from modelopt_cli.pipeline.aim import accuracy_drop
 from modelopt_cli.pipeline.check import check_result
-from modelopt_cli.pipeline.fit import fitted_bytes
+from modelopt_cli.pipeline.fit import fitted
 from modelopt_cli.pipeline.gates import check_gates
 from modelopt_cli.pipeline.inside import look_inside
 from modelopt_cli.pipeline.lock import check_result as check_locked
@@ -34,6 +33,7 @@ from modelopt_cli.pipeline.plan import decisions
 from modelopt_cli.pipeline.preflight import check_memory, estimate, expectation
 from modelopt_cli.pipeline.prepare import Prepared, RunData, metric_of, prepare
 from modelopt_cli.pipeline.provenance import environment, stamp
+from modelopt_cli.pipeline.result_file import ResultFile
 from modelopt_cli.pipeline.steps import run_steps
 from modelopt_cli.profiling.custom_ops import custom_ops
 from modelopt_cli.profiling.feeds import Feeds
@@ -54,13 +54,18 @@ class CompressResult:
 
     Attributes:
         model: The compressed graph.
-        content: Its serialized bytes, or None above 2 GB.
+        file: Its serialized form, or None above 2 GB.
         report: Everything that was measured and decided.
     """
 
     model: ir.Model
-    content: bytes | None
+    file: ResultFile | None
     report: RunReport
+
+    @property
+    def content(self) -> bytes | None:
+        """The serialized bytes, read anew where the result is large; None above 2 GB."""
+        return None if self.file is None else self.file.read()
 
 
 def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | None = None) -> CompressResult:
@@ -104,30 +109,35 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
     here = environment(target)
     decided_on = here if options.plan is None else options.plan.environment
     stamp(done.model, recipe, decisions(done.steps), hashes, decided_on)
-    content: bytes | None = None
+    file: ResultFile | None = None
     left_out: tuple[str, ...] = ()
     if weight_bytes(done.model) < MAX_PROTOBUF_BYTES // 2:
-        content, left_out = fitted_bytes(done.model, source.file_bytes)
-    if content is not None:
-        hashes["result"] = hashlib.sha256(content).hexdigest()
+        content, left_out = fitted(done.model, source.file_bytes)
+        file = ResultFile.of(content)
+        hashes["result"] = file.sha256
+        del content
+        release_memory()
     if options.plan is not None and options.locked:
         check_locked(options.plan, hashes)
     pinned, halved = any(step.changes_io for step in passes), any(step.changes_types() for step in passes)
-    check_result(content, done.model, source.model, feeds.arrays, pinned=pinned, halved=halved)
-    release_memory()
-
-    subject = Subject(source, done.model, content, feeds, target)
+    check_result(
+        None if file is None else file.source, done.model, source.model, feeds.arrays, pinned=pinned, halved=halved
+    )
+    subject = Subject(source, done.model, file, feeds, target)
     threads = options.threads or recipe.profile.threads
     budget_s = options.budget_s or recipe.profile.seconds
     pruned = any(step.family == "prune" for step in passes)
     zipped = measure_compressed(subject) if pruned else ({}, {})
+    original = model_stats(source.model, source.file_bytes, zipped[0])
+    result = model_stats(done.model, subject.result_bytes, zipped[1])
+    release_memory()
     report = RunReport(
         model=source.label,
         output=None,
         recipe=recipe.resolved(),
         steps=done.steps,
-        original=model_stats(source.model, source.file_bytes, zipped[0]),
-        result=model_stats(done.model, subject.result_bytes, zipped[1]),
+        original=original,
+        result=result,
         environment=here,
         hashes=hashes,
         latency=measure_latency(subject, prepared.providers, threads, budget_s) if options.profile else (),
@@ -154,7 +164,7 @@ def compress(source: SourceModel, recipe: Recipe, options: CompressOptions | Non
     if options.inside:
         report = look_inside(report, subject, data.judged, options.progress)
     report = replace(report, gates=check_gates(recipe.require, report), seconds=time.perf_counter() - started)
-    return CompressResult(done.model, content, report)
+    return CompressResult(done.model, file, report)
 
 
 def _shortened(left_out: Sequence[str]) -> Notice:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from modelopt_cli.data.dataset import Sample
 from modelopt_cli.errors import ModelError, ModelOptError, PassError
 from modelopt_cli.graph.edit import all_nodes
+from modelopt_cli.graph.mapped import map_weights
 from modelopt_cli.graph.opset import raise_opset
 from modelopt_cli.passes.base import Pass, PassContext, PassResult, Skip
 from modelopt_cli.pipeline.check import check_structure
@@ -47,6 +48,7 @@ def run_steps(source: ir.Model, passes: Sequence[Pass], ctx: PassContext, sample
     for index, step in enumerate(passes):
         with ctx.progress.task(step.name):
             model, report, said = _run_step(model, step, replace(ctx, seed=ctx.seed * 1000 + index), sample)
+        map_weights(model)
         release_memory()
         steps.append(report)
         notices.extend(said)

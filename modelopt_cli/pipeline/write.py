@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from modelopt_cli.graph.io import save_model, write_atomically
+from modelopt_cli.graph.io import replacing, save_model, write_atomically
 from modelopt_cli.pipeline.runner import CompressResult
 from modelopt_cli.report.model import RunReport
 from modelopt_cli.report.write import write_report
@@ -35,8 +35,9 @@ def write_result(
     Raises:
         OutputError: The disk is full or a folder cannot be written; what was there before is still there.
     """
-    if result.content is not None:
-        write_atomically(output, result.content)
+    if result.file is not None:
+        with replacing(output) as stream:
+            result.file.copy_to(stream)
     else:
         save_model(result.model, output)
     report = replace(result.report, output=str(output))

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -224,20 +223,27 @@ def unknown_config_keys(keys: Iterable[str]) -> list[str]:
 
 @contextlib.contextmanager
 def loadable(model: Model) -> Iterator[Path | bytes]:
-    """A model as the runtime takes it; a graph too large for bytes goes through a temporary file."""
+    """A model as the runtime takes it: a graph as bytes, or where it is large as a temporary file.
+
+    The runtime maps weights that lie in a file of their own. Of bytes it makes two copies beside ours, which MiniLM's
+    peak of 640 MB was mostly made of.
+    """
     if isinstance(model, Path | bytes):
         yield model
         return
-    from modelopt_cli.graph.io import EXTERNAL_DATA_ABOVE_BYTES, model_bytes, save_model, weight_bytes
+    from modelopt_cli.graph.external import save_mapped, temporary_file
+    from modelopt_cli.graph.io import MAX_PROTOBUF_BYTES, model_bytes, weight_bytes
+    from modelopt_cli.graph.mapped import worth_mapping
 
-    if weight_bytes(model) <= EXTERNAL_DATA_ABOVE_BYTES:
+    size = weight_bytes(model)
+    if not worth_mapping(size):
         yield model_bytes(model)
-    else:
-        # A mapped weight file outlives its name on POSIX; elsewhere the leftover is not our failure.
-        with tempfile.TemporaryDirectory(prefix="modelopt-", ignore_cleanup_errors=True) as folder:
-            path = Path(folder) / "model.onnx"
-            save_model(model, path)
-            yield path
+        return
+    with temporary_file(lambda path: save_mapped(model, path)) as file:
+        if file is None and size >= MAX_PROTOBUF_BYTES:
+            message = "it has to be in a file to be loaded, and there is no room for a temporary one"
+            raise ModelError(message, hint="name a folder with room: TMPDIR=DIR")
+        yield model_bytes(model) if file is None else file
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:

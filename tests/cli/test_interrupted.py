@@ -54,7 +54,7 @@ PHASES = [
     "modelopt_cli.data.files.open_dataset",
     "modelopt_cli.pipeline.steps.run_steps",
     "modelopt_cli.profiling.timing.compare_latency",
-    "modelopt_cli.graph.io.write_atomically",
+    "modelopt_cli.graph.io.replacing",
     "os.fsync",
 ]
 

@@ -11,7 +11,7 @@ import pytest
 
 from modelopt_cli import CompressOptions, compress, load_model, load_recipe, open_dataset
 from modelopt_cli.graph.io import model_bytes
-from modelopt_cli.pipeline.fit import fitted_bytes
+from modelopt_cli.pipeline.fit import fitted
 from modelopt_cli.pipeline.provenance import FIELDS
 from modelopt_cli.testing import model_from_text
 
@@ -65,25 +65,27 @@ def _two_nodes() -> ir.Model:
 @pytest.mark.parametrize("count", range(len(FIELDS) + 1))
 def test_the_stamp_keeps_as_much_as_fits(count: int) -> None:
     largest = len(model_bytes(_stamped(_two_nodes(), count)))
-    content, left_out = fitted_bytes(_stamped(_two_nodes()), largest)
+    content, left_out = fitted(_stamped(_two_nodes()), largest)
     assert left_out == FIELDS[count:]
-    assert len(content) == largest
-    assert {p.key for p in onnx.load_from_string(content).metadata_props} == {f"modelopt.{n}" for n in FIELDS[:count]}
+    assert content.size == largest
+    assert {p.key for p in onnx.load_from_string(content.join()).metadata_props} == {
+        f"modelopt.{n}" for n in FIELDS[:count]
+    }
 
 
 def test_a_file_that_is_much_larger_anyway_keeps_its_stamp_where_it_is_small_beside_it() -> None:
     model = model_from_text(
         HEAD + "g (float[1,400] x) => (float[1,400] y) { y = MatMul(x, w) }", w=np.ones((400, 400), np.float32)
     )
-    content, left_out = fitted_bytes(_stamped(model), 600_000)
-    assert left_out == () and content == model_bytes(model)
-    assert fitted_bytes(model, 9_000)[1] == FIELDS[1:]
+    content, left_out = fitted(_stamped(model), 600_000)
+    assert left_out == () and content.join() == model_bytes(model)
+    assert fitted(model, 9_000)[1] == FIELDS[1:]
 
 
 def test_types_of_inner_tensors_go_where_that_is_enough() -> None:
     proto = onnx.parser.parse_model(HEAD + "g (float[1,4] x) => (float[1,4] y) { h = Relu(x) y = Neg(h) }")
     typed = onnx.shape_inference.infer_shapes(proto)
-    content, left_out = fitted_bytes(_stamped(ir.from_proto(typed)), proto.ByteSize())
-    assert left_out == FIELDS and not onnx.load_from_string(content).graph.value_info
-    in_vain, _ = fitted_bytes(_stamped(ir.from_proto(typed)), 20)
-    assert onnx.load_from_string(in_vain).graph.value_info
+    content, left_out = fitted(_stamped(ir.from_proto(typed)), proto.ByteSize())
+    assert left_out == FIELDS and not onnx.load_from_string(content.join()).graph.value_info
+    in_vain, _ = fitted(_stamped(ir.from_proto(typed)), 20)
+    assert onnx.load_from_string(in_vain.join()).graph.value_info

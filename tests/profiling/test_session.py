@@ -50,7 +50,7 @@ def test_external_data_is_found_beside_the_path(model: ir.Model, tmp_path: Path)
 def test_a_graph_too_large_for_bytes_goes_through_a_file_that_is_gone_afterwards(
     model: ir.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelopt_cli.graph.io.EXTERNAL_DATA_ABOVE_BYTES", 4)
+    monkeypatch.setattr("modelopt_cli.graph.mapped.MAPPED_ABOVE_BYTES", 4)
     np.testing.assert_array_equal(run(open_session(model), X)[0], [0, 4])
     with loadable(model) as source:
         assert isinstance(source, Path)

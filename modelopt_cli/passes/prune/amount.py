@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from modelopt_cli.errors import UsageError
 from modelopt_cli.format import format_bytes
-from modelopt_cli.graph.io import model_bytes, weight_bytes
+from modelopt_cli.graph.io import weight_bytes
+from modelopt_cli.graph.serialize import serialize
 from modelopt_cli.passes.prune.distribution import MOST
 from modelopt_cli.passes.prune.pack_sparse import DECODER_BYTES, OVERHEAD_BYTES
 from modelopt_cli.passes.prune.unpack import BITS
@@ -47,7 +48,7 @@ def share_for_bytes(model: ir.Model, weights: Sequence[Weight], size: int, value
     """
     arrays = [weight.array() for weight in weights]
     whole = weight_bytes(model)
-    whole = len(model_bytes(model)) if whole < ONE_MESSAGE else whole
+    whole = serialize(model).size if whole < ONE_MESSAGE else whole
     per_number = [1 if values == "int8" else array.itemsize for array in arrays]
     rest = whole - sum(array.nbytes for array in arrays)
     scales = sum(max(array.shape) for array in arrays) if values == "int8" else 0

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from modelopt_cli.graph.edit import all_nodes, forget_names
 from modelopt_cli.graph.io import model_bytes
+from modelopt_cli.graph.serialize import serialize
 from modelopt_cli.passes.base import Pass, PassContext, PassResult, Skip
 from modelopt_cli.passes.prune.scales import rounded_up
 from modelopt_cli.passes.prune.unpack import BITS, Decoders, Packed
@@ -166,7 +167,7 @@ def forget_notes(model: ir.Model) -> None:
 
 
 def _file_bytes(model: ir.Model) -> int:
-    return len(model_bytes(model))
+    return serialize(model).size
 
 
 def _load_seconds(model: ir.Model) -> float:

@@ -77,6 +77,17 @@ class OutputError:
         return (self.agreement + z2 / (2 * n) + spread) / (1 + z2 / n)
 
 
+def _until(most: float, data: Dataset) -> list[Sample]:
+    """The first samples, the last of which is the one that passes ``most`` bytes."""
+    taken: list[Sample] = []
+    for sample in data:
+        taken.append(dict(sample))
+        most -= sum(array.nbytes for array in sample.values())
+        if most < 0:
+            break
+    return taken
+
+
 @dataclass(frozen=True)
 class _Band:
     output: int
@@ -102,12 +113,14 @@ class OutputJudge:
         self._declared = [are_scores(_dims(value), dims) for value in model.graph.outputs]
         self._held: list[tuple[Sample, list[np.ndarray]]] = []
         session = open_session(model, arena=False)
-        held = 0
-        for sample in data:
-            exact = run(session, dict(sample))
-            held += sum(array.nbytes for array in (*sample.values(), *exact) if isinstance(array, np.ndarray))
-            self._held.append((dict(sample), exact))
-            if held > HELD_MB * 2**20:
+        most = HELD_MB * 2**20
+        # All samples before the first run: read between runs they settle in the holes that its tensors left, and the
+        # next run's need new memory; EfficientNet's peak was 490 MB instead of 350 in one process of eight.
+        for sample in _until(most, data):
+            exact = run(session, sample)
+            most -= sum(array.nbytes for array in (*sample.values(), *exact) if isinstance(array, np.ndarray))
+            self._held.append((sample, exact))
+            if most < 0:
                 break
         self._bands = list(self._cut())
 

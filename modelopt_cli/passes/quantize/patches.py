@@ -124,10 +124,18 @@ def rounding_bytes(nodes: Iterable[ir.Node], memory: WorkingMemory) -> tuple[int
         nodes: Of a float model.
         memory: What moments may take.
     """
-    found = [node for node in nodes if node.op_type in ("Conv", "Gemm", "MatMul") and not _is_left_out(node)]
-    squares = [groups * size**2 * BYTES_PER_VALUE for groups, size in map(patch_size, found)]
+    found = _products(nodes)
     held = min(sum(map(_moment_bytes, found)), round(memory.patches_mb * 2**20))
-    return held, 6 * max(squares, default=0)
+    return held, 6 * largest_moment_bytes(found)
+
+
+def largest_moment_bytes(nodes: Iterable[ir.Node]) -> int:
+    """Bytes of the largest second moment of a product's patches, in float32."""
+    return max((groups * size**2 * BYTES_PER_VALUE for groups, size in map(patch_size, _products(nodes))), default=0)
+
+
+def _products(nodes: Iterable[ir.Node]) -> list[ir.Node]:
+    return [node for node in nodes if node.op_type in ("Conv", "Gemm", "MatMul") and not _is_left_out(node)]
 
 
 def _is_left_out(node: ir.Node) -> bool:

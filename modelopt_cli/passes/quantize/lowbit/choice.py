@@ -12,7 +12,8 @@ from pydantic import Field
 
 from modelopt_cli.errors import UsageError
 from modelopt_cli.graph.edit import all_nodes, forget_names
-from modelopt_cli.graph.io import MAX_PROTOBUF_BYTES, model_bytes, weight_bytes
+from modelopt_cli.graph.io import MAX_PROTOBUF_BYTES, weight_bytes
+from modelopt_cli.graph.serialize import serialize
 from modelopt_cli.passes.base import Pass, PassContext, PassResult
 from modelopt_cli.passes.quantize.lowbit.budget import spread_bits
 from modelopt_cli.passes.quantize.lowbit.decode import NODE_BYTES, decoding_nodes
@@ -180,5 +181,5 @@ def _split(slots: list[Slot]) -> tuple[list[Slot], dict[Slot, int]]:
 def _file_bytes(model: ir.Model, weights: int) -> int:
     """Of the file; of large models as good as those of their weights."""
     if weights < MAX_PROTOBUF_BYTES // 4:
-        return len(model_bytes(model))
+        return serialize(model).size
     return weights + sum(1 for _ in all_nodes(model)) * NODE_BYTES

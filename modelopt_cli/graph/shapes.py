@@ -15,7 +15,9 @@ SMALL_TENSOR_BYTES = 1024  # shape arithmetic; larger initializers need not be s
 
 MADE_UP_PREFIX = "unk__"  # what onnx's inference calls dimensions that it knows nothing of
 
-Element = int | str | None  # a number, the name of a symbolic dimension, or unknown
+TIMES = " * "  # between the factors of a dimension that is a product; not as others write it, so names stay apart
+
+Element = int | str | None  # a number, the name of a symbolic dimension (or of a product of some), or unknown
 Elements = tuple[Element, ...]
 
 
@@ -175,6 +177,47 @@ def _wider(a: Element, b: Element) -> Element:
     return numbers[0] if numbers else None  # a number above 1 stands, whatever the other is
 
 
+def product(elements: Iterable[Element]) -> Element:
+    """A number, or a name like ``2 * batch`` made of the factors' names; unknown where one of them is."""
+    number, names = 1, []
+    for element in elements:
+        if element is None or (isinstance(element, str) and element.isdigit()):
+            return None  # a name that looks like a number could not be told from one
+        factor, inside = _factors(element)
+        number *= factor
+        names += inside
+    return _named(number, names)
+
+
+def quotient(whole: Element, part: Element) -> Element:
+    """What times ``part`` makes ``whole``, where names and numbers say that; else unknown."""
+    if whole is None or part is None:
+        return None
+    (number, names), (divisor, others) = _factors(whole), _factors(part)
+    for name in others:
+        if name not in names:
+            return None
+        names.remove(name)
+    return _named(number // divisor, names) if divisor > 0 and number % divisor == 0 else None
+
+
+def _factors(element: int | str) -> tuple[int, list[str]]:
+    if isinstance(element, int):
+        return element, []
+    parts = element.split(TIMES)
+    if len(parts) == 1:
+        return 1, parts  # a name of the model's own, whatever it looks like
+    return math.prod(int(part) for part in parts if part.isdigit()), [part for part in parts if not part.isdigit()]
+
+
+def _named(number: int, names: Sequence[str]) -> Element:
+    if not names or number == 0:
+        return number
+    if number < 0:
+        return None  # -1 stands for what has to be found out, and is no size
+    return TIMES.join([*([str(number)] if number != 1 else []), *sorted(names)])
+
+
 class ShapeArithmetic:
     """Elements of integer tensors of rank 0 or 1, followed back through Shape, Gather, Concat and the like.
 
@@ -263,6 +306,45 @@ def _slice(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
     return data[slice(start, end, step)]
 
 
+def _multiplied(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    found = _aligned([known.elements(value) for value in node.inputs])
+    return None if found is None else tuple(product(row) for row in found)
+
+
+def _extreme(choose: Callable[[list[int]], int]) -> Callable[[ShapeArithmetic, ir.Node], Elements | None]:
+    def of(row: Elements) -> Element:
+        numbers = [element for element in row if isinstance(element, int)]
+        return choose(numbers) if len(numbers) == len(row) else row[0] if len(set(row)) == 1 else None
+
+    def follow(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+        found = _aligned([known.elements(value) for value in node.inputs])
+        return None if found is None else tuple(of(row) for row in found)
+
+    return follow
+
+
+def _aligned(parts: Sequence[Elements | None]) -> list[Elements] | None:
+    """The elements that meet each other, by position; None where the lengths do not fit or are not known."""
+    found = [part for part in parts if part is not None]
+    if len(found) != len(parts) or not found:
+        return None
+    size = max(len(part) for part in found) if all(found) else 0
+    if any(len(part) not in (1, size) for part in found):
+        return None
+    return list(zip(*(_spread(part, size) for part in found), strict=True))
+
+
+def _product_of_all(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
+    """ReduceProd of a vector, which has one axis to go."""
+    whole = known.elements(node.inputs[0])
+    axes = node.inputs[1] if len(node.inputs) > 1 else None
+    if whole is None or rank(node.inputs[0]) != 1 or (axes is not None and known.numbers(axes) not in ((0,), (-1,))):
+        return None
+    if axes is None and node.attributes.get_int("noop_with_empty_axes", 0) != 0:
+        return None
+    return (product(whole),)
+
+
 def _arithmetic(compute: Callable[[int, int], int]) -> Callable[[ShapeArithmetic, ir.Node], Elements | None]:
     def follow(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
         a, b = known.elements(node.inputs[0]), known.elements(node.inputs[1])
@@ -297,15 +379,10 @@ def _is_equal(a: Element, b: Element) -> int | None:
 
 
 def _where(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
-    parts = [known.elements(value) for value in node.inputs]
-    if any(part is None for part in parts):
+    found = _aligned([known.elements(value) for value in node.inputs])
+    if found is None:
         return None
-    found = [part for part in parts if part is not None]
-    size = max(len(part) for part in found) if all(found) else 0
-    if any(len(part) not in (1, size) for part in found):
-        return None
-    rows = zip(*(_spread(part, size) for part in found), strict=True)
-    return tuple((yes if chosen else no) if isinstance(chosen, int) else None for chosen, yes, no in rows)
+    return tuple((yes if chosen else no) if isinstance(chosen, int) else None for chosen, yes, no in found)
 
 
 def _divide(a: int, b: int) -> int:
@@ -325,7 +402,10 @@ _FOLLOW: dict[str, Callable[[ShapeArithmetic, ir.Node], Elements | None]] = {
     "Slice": _slice,
     "Add": _arithmetic(lambda a, b: a + b),
     "Sub": _arithmetic(lambda a, b: a - b),
-    "Mul": _arithmetic(lambda a, b: a * b),
+    "Mul": _multiplied,
+    "Max": _extreme(max),
+    "Min": _extreme(min),
+    "ReduceProd": _product_of_all,
     "Div": _arithmetic(_divide),
     "Equal": _equal,
     "Where": _where,

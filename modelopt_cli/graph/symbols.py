@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import onnx_ir as ir
 
 from modelopt_cli.graph.bounds import settled
-from modelopt_cli.graph.shapes import Element, Elements, ShapeArithmetic, broadcast, dimensions
+from modelopt_cli.graph.shapes import Elements, ShapeArithmetic, broadcast, dimensions, product, quotient
 
 Follow = Callable[[ShapeArithmetic, ir.Node], Elements | None]
 
@@ -43,24 +42,9 @@ def _reshape(known: ShapeArithmetic, node: ir.Node) -> Elements | None:
         if size == 0:
             dims[axis] = before[axis] if before is not None and axis < len(before) else None
     if target.count(-1) == 1:
-        dims[target.index(-1)] = _quotient(before, [size for size in dims if size != -1])
+        rest = product(size for size in dims if size != -1)
+        dims[target.index(-1)] = None if before is None else quotient(product(before), rest)
     return tuple(dims)
-
-
-def _quotient(before: Elements | None, others: list[Element]) -> Element:
-    """The product of ``before`` over that of ``others``, when one dimension is left of it."""
-    if before is None or None in before or None in others:
-        return None
-    left = [size for size in before if isinstance(size, str)]
-    for symbol in (size for size in others if isinstance(size, str)):
-        if symbol not in left:
-            return None
-        left.remove(symbol)
-    number, divisor = (math.prod(e for e in side if isinstance(e, int)) for side in (before, others))
-    if not divisor or number % divisor or len(left) > 1:
-        return None
-    factor = number // divisor
-    return factor if not left else (left[0] if factor == 1 else None)
 
 
 def _range(known: ShapeArithmetic, node: ir.Node) -> Elements | None:

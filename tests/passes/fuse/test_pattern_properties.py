@@ -79,6 +79,10 @@ PATTERNS: dict[str, str] = {
     "cancel-transposes": "t = Transpose <perm = [0, 2, 3, 1]> (x) r = Relu(t) m = MatMul(r, square)"
     " y = Transpose <perm = [0, 3, 1, 2]> (m)",
     "gather-before-transpose": "t = Transpose <perm = [1, 0, 2, 3]> (x) u = Gather <axis = 1> (t, nought) y = Relu(u)",
+    "batched-matmul": "t = Reshape(x, joined) v = Transpose <perm = [0, 2, 1]> (t) m = MatMul(t, v)"
+    " y = Reshape(m, apart)",
+    "squeeze-before-transpose": "u = Unsqueeze(x, index) t = Transpose <perm = [0, 1, 3, 2, 4]> (u)"
+    " y = Squeeze(t, index)",
     "merge-reshapes": "t = Reshape(x, flat) y = Reshape(t, rows)",
     "merge-slices": "t = Slice(x, zeroth, index, index) y = Slice(t, zeroth, four, second)",
     "select-first": "t = MatMul(x, last) u = Mul(t, three) r = Tanh(u) y = Gather <axis = 2> (r, single)",
@@ -94,6 +98,8 @@ INTEGERS |= {
     "count": 3,
     "flat": [0, -1],
     "rows": [-1, 4, 48],
+    "joined": [-1, 6, 8],
+    "apart": [-1, 4, 6, 6],
     "heads": [0, 0, 0, 2, 2],
 }
 SHAPES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from modelopt_cli.passes.fuse.engine import AnyRule
+from modelopt_cli.passes.fuse.rules.batched_matmul import BatchedMatMul
 from modelopt_cli.passes.fuse.rules.bias_before_reshape import BiasBeforeReshape
 from modelopt_cli.passes.fuse.rules.cancel_transposes import CancelTransposes
 from modelopt_cli.passes.fuse.rules.drop_expand import DropExpand
@@ -56,6 +57,7 @@ from modelopt_cli.passes.fuse.rules.scale_part_backward import ScalePartBackward
 from modelopt_cli.passes.fuse.rules.select_first import SelectFirst
 from modelopt_cli.passes.fuse.rules.sequence_to_split import SequenceToSplit
 from modelopt_cli.passes.fuse.rules.sink_weights import SinkWeights
+from modelopt_cli.passes.fuse.rules.squeeze_before_transpose import SqueezeBeforeTranspose
 from modelopt_cli.passes.fuse.rules.static_reshape import StaticReshape
 from modelopt_cli.passes.fuse.rules.transpose_through_reshape import TransposeThroughReshape
 from modelopt_cli.targets.target import Target
@@ -65,7 +67,8 @@ Table = tuple[tuple[AnyRule, ...], ...]
 SIMPLIFY: Table = (
     (InlineIf(), KnownIntegers(), StaticReshape(), DropNoOp(), DropZeroState(), CastLikeToCast(), MergeCasts()),
     (DropExpand(), SequenceToSplit(), KeepAxes(), KnownTruths(), DropNanGuard()),
-    (MergeTransposes(), CancelTransposes(), TransposeThroughReshape(), GatherBeforeTranspose(), LastState()),
+    (MergeTransposes(), CancelTransposes(), TransposeThroughReshape(), SqueezeBeforeTranspose()),
+    (GatherBeforeTranspose(), LastState()),
     (MergeReshapes(), MergeSlices(), SliceToGather(), MergeConcats()),
 )
 
@@ -85,7 +88,7 @@ FUSE: Table = (
         *(RecogniseLeakyRelu(), RecogniseSigmoid(), RecogniseSoftplus(), RecogniseSoftsign()),
         *(RecogniseRotary(), GroupQueries(), RecogniseClip(), MergeClips()),
     ),
-    (EinsumToMatMul(), BiasBeforeReshape()),
+    (EinsumToMatMul(), BatchedMatMul(), BiasBeforeReshape()),
     (FoldPad(), FoldPadPool(), FoldAffineAfter(), MergeAffine()),
     (PoolFirst(), MergeBranches(), MergeLinear()),
     (HardSigmoidToClip(), MergeGatedResidual(), FactorResidual()),

@@ -88,7 +88,7 @@ def save_skeleton(model: ir.Model, path: Path) -> None:
 @contextlib.contextmanager
 def weights_apart(
     model: ir.Model, wanted: Callable[[ir.TensorProtocol], bool], location: str = "apart"
-) -> Iterator[list[ir.TensorProtocol]]:
+) -> Iterator[dict[str, ir.TensorProtocol]]:
     """Initializers of the main graph as external ones that lie nowhere, for a proto that shall not hold them.
 
     Args:
@@ -97,12 +97,13 @@ def weights_apart(
         location: What the proto gives as their file.
 
     Returns:
-        The tensors, in the graph's order.
+        The tensors by the name of their initializer, which may not be that of the tensor.
     """
-    initializers = model.graph.initializers.values()
-    swapped = [(v, v.const_value) for v in initializers if v.const_value is not None and wanted(v.const_value)]
+    initializers = model.graph.initializers.items()
+    known = [(name, v, v.const_value) for name, v in initializers if v.const_value is not None]
+    swapped = [(name, value, tensor) for name, value, tensor in known if wanted(tensor)]
     try:
-        for value, tensor in swapped:
+        for name, value, tensor in swapped:
             shape, doc = ir.Shape(tensor.shape.numpy()), tensor.doc_string
             value.const_value = ir.ExternalTensor(
                 location,
@@ -110,13 +111,13 @@ def weights_apart(
                 tensor.nbytes,
                 tensor.dtype,
                 shape=shape,
-                name=tensor.name or "",
+                name=name,
                 doc_string=doc,
                 metadata_props=dict(tensor.metadata_props),
             )
-        yield [tensor for _, tensor in swapped]
+        yield {name: tensor for name, _, tensor in swapped}
     finally:
-        for value, tensor in swapped:
+        for _, value, tensor in swapped:
             value.const_value = tensor
 
 

@@ -41,9 +41,11 @@ def take_weights(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, mmap.mmap | N
     The tensors that lost theirs are external ones of the file `LOCATION`, as `deserialize` wants them. It is another
     message: one tensor of the old one, however small, would keep all of it in memory.
     """
-    large = [each for each in proto.graph.initializer if _is_large(len(each.raw_data)) and _is_whole(each)]
-    if not worth_mapping(sum(len(each.raw_data) for each in large)):
+    sizes = ((tensor, len(tensor.raw_data)) for tensor in proto.graph.initializer if tensor.HasField("raw_data"))
+    found = [(tensor, size) for tensor, size in sizes if _is_large(size) and _is_whole(tensor, size)]
+    if not worth_mapping(sum(size for _, size in found)):
         return proto, None
+    large = [tensor for tensor, _ in found]
     try:
         mapping, offsets = _mapped(each.raw_data for each in large)
     except OSError:
@@ -100,11 +102,11 @@ def _is_movable(value: ir.Value) -> bool:
     return is_native(tensor.dtype) and _is_large(tensor.nbytes)
 
 
-def _is_whole(tensor: onnx.TensorProto) -> bool:
+def _is_whole(tensor: onnx.TensorProto, size: int) -> bool:
     """Whether its bytes are those of an array of its type and shape, no more and no fewer."""
     if not is_native(tensor.data_type):
         return False
-    return bool(len(tensor.raw_data) == math.prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize)
+    return bool(size == math.prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize)
 
 
 def _is_large(size: int) -> bool:

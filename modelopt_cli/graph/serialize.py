@@ -60,7 +60,7 @@ def serialize(model: ir.Model, *, types: bool = True) -> Serialized:
     _drop_repeats(proto.graph)
     if not types:
         proto.graph.ClearField("value_info")
-    raw = {tensor.name or "": _raw(tensor) for tensor in taken}
+    raw = {name: _raw(tensor) for name, tensor in taken.items()}
     inner = list(_graph(proto.graph, raw))
     proto.graph.Clear()
     pieces = [
@@ -76,7 +76,8 @@ def _graph(proto: onnx.GraphProto, raw: Mapping[str, Piece]) -> Iterator[Piece]:
     tensors = list(proto.initializer)
     yield _part(proto, 1, field - 1)
     for tensor in tensors:
-        yield from _nested(proto, "initializer", _tensor(tensor, raw.get(tensor.name)))
+        outside = tensor.data_location == onnx.TensorProto.EXTERNAL
+        yield from _nested(proto, "initializer", _tensor(tensor, raw[tensor.name] if outside else None))
     yield _part(proto, field + 1)
 
 

@@ -76,6 +76,19 @@ def test_external_weights_are_read_in(tmp_path: Path) -> None:
     assert source.uses_external_data  # still
 
 
+def test_a_tensor_that_two_initializers_share_is_written_under_both_names() -> None:
+    array = np.random.default_rng(0).standard_normal(LARGE).astype(np.float32)
+    text = HEAD + "g (float[1,130] x) => (float[1,130] y) { h = MatMul(x, w) y = MatMul(h, v) }"
+    model = model_from_text(text, w=array, v=array)
+    shared = ir.Tensor(array, name="neither")
+    for value in model.graph.initializers.values():
+        value.const_value = shared
+    assert serialize(model).join() == whole(model)
+    read = onnx.load_from_string(serialize(model).join()).graph.initializer
+    assert [tensor.name for tensor in read] == ["w", "v"]
+    assert all(np.array_equal(onnx.numpy_helper.to_array(tensor), array) for tensor in read)
+
+
 def test_types_of_inner_tensors_can_be_left_out() -> None:
     proto = onnx.parser.parse_model(HEAD + "g (float[1,4] x) => (float[1,4] y) { h = Relu(x) y = Neg(h) }")
     model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))

@@ -55,10 +55,10 @@ class BatchedMatMul(Rule[Found]):
 
     def match(self, node: ir.Node, graph: Editor) -> Found | None:
         reader = edit.only_reader(node.outputs[0])
-        if reader is None or reader.op_type not in ("Reshape", "Squeeze") or reader.inputs[0] is not node.outputs[0]:
+        if reader is None or reader.op_type != "Reshape" or not _stands_alone(reader, graph):
             return None
         left, right = _operand(node.inputs[0]), _operand(node.inputs[1])
-        if left is None or right is None or reader.op_type != "Reshape" or not _stands_alone(reader, graph):
+        if left is None or right is None:
             return None
         first, second = dimensions(left.value), dimensions(right.value)
         if first is None or second is None or first[: left.batch] != second[: right.batch]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from modelopt_cli.calibration.probe import Probe
+from modelopt_cli.calibration.probe import Probe, tensor_sizes
 from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.evaluation.agreement import AgreementMeter
 from modelopt_cli.format import IDENTICAL_DB
@@ -19,7 +19,7 @@ from modelopt_cli.report.comparison import Divergence, TensorAgreement
 SAMPLES = 8
 BELOW_DB = 20.0  # one part in a hundred of the signal's power is noise
 MADE_GOOD_DB = 6.0  # noise does not shrink so far from one layer to the next
-GROUP_BYTES = 128 << 20  # of the tensors that are held at once, of each model
+GROUP_BYTES = 48 << 20  # of the tensors that are held at once, of each model
 _LONGEST_CHAIN = 5
 _ELEMENTWISE = frozenset(
     {
@@ -94,7 +94,7 @@ def _measure(
     writers = {value.name: node for node in original.graph for value in node.outputs}
     meanings = _meanings(original, set(names))
     meters = {(name, meaning): AgreementMeter(name) for name in names for meaning in meanings[name]}
-    groups = list(_groups(original, names, data))
+    groups = list(_groups(original, meanings, names, data))
     floating: set[str] = set()
     with progress.task("comparing layer by layer", len(groups)) as advance:
         for group in groups:
@@ -132,21 +132,34 @@ def _meanings(model: ir.Model, shared: set[str]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _groups(model: ir.Model, names: Sequence[str], data: Dataset) -> Iterator[list[str]]:
-    """Tensors whose sizes on the first sample add up to the bound at most."""
-    sample = next(iter(data))
+def _groups(
+    model: ir.Model, meanings: Mapping[str, Sequence[str]], names: Sequence[str], data: Dataset
+) -> Iterator[list[str]]:
+    """Tensors whose sizes on the first sample, those of their meanings included, add up to the bound at most."""
+    sizes = _sizes(model, names, data)
     group: list[str] = []
-    held = 0
-    for start in range(0, len(names), _FEW):
-        for name, array in Probe(model, names[start : start + _FEW]).run(sample).items():
-            size = array.nbytes if isinstance(array, np.ndarray) else 0
-            if group and held + size > GROUP_BYTES:
-                yield group
-                group, held = [], 0
-            group.append(name)
-            held += size
+    held = 0.0
+    for name in names:
+        size = sizes[name] * len(meanings[name])
+        if group and held + size > GROUP_BYTES:
+            yield group
+            group, held = [], 0.0
+        group.append(name)
+        held += size
     if group:
         yield group
+
+
+def _sizes(model: ir.Model, names: Sequence[str], data: Dataset) -> dict[str, float]:
+    """Bytes of each tensor on the first sample; those of unknown type may be no tensors, and are made."""
+    known = {value.name for node in model.graph for value in node.outputs if value.dtype is not None}
+    sizes = tensor_sizes(model, [name for name in names if name in known], data)
+    others = [name for name in names if name not in known]
+    sample = next(iter(data))
+    for start in range(0, len(others), _FEW):
+        for name, array in Probe(model, others[start : start + _FEW]).run(sample).items():
+            sizes[name] = array.nbytes if isinstance(array, np.ndarray) else 0
+    return sizes
 
 
 def _nearest_before(model: ir.Model, known: set[str]) -> dict[str, set[str]]:

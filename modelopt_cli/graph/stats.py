@@ -193,6 +193,8 @@ def _zero_point(value: ir.Value, array: np.ndarray) -> np.ndarray:
         given = constant(use.node.inputs[position]) if len(use.node.inputs) > position else None
         if given is None:
             return zero
+        if use.node.op_type == "DynamicQuantizeLSTM":
+            return given.reshape(len(array) if given.size > 1 else 1, 1, -1)  # [directions] or [directions, 4 * hidden]
         return _broadcast(given, array, use.node.attributes.get_int("axis", 1) if axis is None else axis)
     return zero
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -25,10 +25,15 @@ from modelopt_cli.passes.quantize.plan import Plan, label
 from modelopt_cli.passes.quantize.range_choice import choose_ranges
 from modelopt_cli.passes.quantize.search import AUTO_OBSERVERS, GATE_S, Search, gate
 from modelopt_cli.passes.quantize.sensitivity import DynamicAlone, GroupError, measure_groups
+from modelopt_cli.progress import Silent
 from modelopt_cli.targets.detect import detect_isa
 from modelopt_cli.targets.target import Target
 
 GUARD_S = 45.0  # for groups that go back to float; a model that keeps its outputs spends a second of it
+MEASURING_SHARE = 0.4  # of that, for which groups those should be, if fewer samples make that possible
+LEFT_FOR_ATTEMPTS = 0.3  # of that, whatever measuring takes
+LEAST_JUDGED = 2  # samples that each group alone is judged on, those of most noise
+WORTH = 0.85  # of the float model's time: what had to leave int8 to keep its outputs is still near the limit
 NAMED = 3  # groups that a line of the report names
 
 
@@ -120,7 +125,7 @@ class CalibratedPass(Pass):
         if kept.built is not search.built or kept.reverted:
             search.built, search.plan = kept.built, kept.plan
             if self._measuring_s(ctx.target) and not kept.plan.float_only:
-                gate(search, builder.float_model(), builder.sample, builder.weights_only, GATE_S)
+                gate(search, builder.float_model(), builder.sample, builder.weights_only, GATE_S, worth=WORTH)
 
     def _explained(
         self,
@@ -162,8 +167,37 @@ def _measured(
     deadline: float,
     ctx: PassContext,
 ) -> list[GroupError]:
+    """The error of each group alone, on as many samples as leave time for what is made of it.
+
+    Those are the ones that the result errs most on: what falls short on all falls short there.
+    """
     groups = builder.groups(search.plan)
-    return measure_groups(groups, builder, search.plan, judge, alone, deadline=deadline, progress=ctx.progress)
+    left = deadline - time.monotonic()
+
+    def seconds(only: Sequence[int]) -> float:
+        started = time.monotonic()
+        measure_groups(groups[-1:], builder, search.plan, judge, alone, deadline=deadline, progress=Silent(), only=only)
+        return time.monotonic() - started
+
+    few = min(LEAST_JUDGED, len(judge))
+    times = seconds(range(few)), seconds(range(len(judge)))
+    count = samples_each(times, (few, len(judge)), MEASURING_SHARE * left / max(len(groups), 1))
+    only = None if count == len(judge) else judge.noisiest(search.built.model, count)
+    end = deadline - LEFT_FOR_ATTEMPTS * left  # a group that is not measured cannot go back: better late than never
+    return measure_groups(groups, builder, search.plan, judge, alone, deadline=end, progress=ctx.progress, only=only)
+
+
+def samples_each(times: tuple[float, float], counts: tuple[int, int], most_s: float) -> int:
+    """On how many samples a group can be judged in a time, of which building its model takes a part that is fixed.
+
+    Args:
+        times: Seconds that it took on few samples, and on all.
+        counts: How many those were: no fewer and no more are the answer.
+        most_s: Seconds for one group.
+    """
+    (few, all_of_them), (some, whole) = counts, times
+    each = max((whole - some) / max(all_of_them - few, 1), 1e-9)
+    return few + int(min(max((most_s - some) / each, 0.0), all_of_them - few))
 
 
 def _last_resort(kept: Kept, builder: Builder, judged: Callable[[Built], OutputError]) -> Kept:

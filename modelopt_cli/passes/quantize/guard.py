@@ -14,6 +14,7 @@ from modelopt_cli.passes.quantize.plan import Plan
 from modelopt_cli.passes.quantize.sensitivity import GroupError
 
 COLLAPSED_DB = 10.0  # a tenth of the signal is noise: the output, or this part of it, is gone
+POOR_BAND_DB = 14.0  # of the small numbers beside large ones: scores, of which a detector lives
 COLLAPSED_AGREEMENT = 0.95
 
 
@@ -30,7 +31,7 @@ class Limits:
     """
 
     sqnr_db: float = COLLAPSED_DB
-    band_db: float = COLLAPSED_DB
+    band_db: float = POOR_BAND_DB
     agreement: float = COLLAPSED_AGREEMENT
     asked_agreement: float = 0.0
     max_drop: float = math.inf

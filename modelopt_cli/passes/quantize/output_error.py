@@ -7,7 +7,7 @@ tensor. Its noise as a whole says nothing of the small ones, so such an output i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,22 +124,40 @@ class OutputJudge:
                 break
         self._bands = list(self._cut())
 
-    def judge(self, model: ir.Model, most: int | None = None) -> OutputError:
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self._held)
+
+    def noisiest(self, model: ir.Model, count: int) -> list[int]:
+        """Indices of the samples that a variant errs most on, measured by each band's signal over all samples."""
+        session = open_session(model, arena=False)
+        signal = np.zeros(len(self._bands))
+        noise = np.zeros((len(self), len(self._bands)))
+        for row, (sample, exact) in enumerate(self._held):
+            found = run(session, dict(sample))
+            for index, band in enumerate(self._bands):
+                signal[index] += _power(band.of(exact[band.output]))
+                noise[row, index] = _noise(band, exact, found)
+        shares = np.nan_to_num(noise / np.maximum(signal, 1e-30), nan=np.inf).max(axis=1, initial=0.0)
+        return sorted(np.argsort(-shares, kind="stable")[:count].tolist())
+
+    def judge(self, model: ir.Model, most: int | None = None, *, only: Sequence[int] | None = None) -> OutputError:
         """The error of a variant; outputs that are not float count for nothing, those that are not finite for all.
 
         Args:
             model: The variant.
             most: Samples to look at, the first ones; None for all.
+            only: Indices of those to look at instead.
         """
+        held = self._held[:most] if only is None else [self._held[index] for index in only]
         session = open_session(model, arena=False)
         signal, noise = np.zeros(len(self._bands)), np.zeros(len(self._bands))
         same: dict[int, list[int]] = {index: [0, 0] for index in self._ranked()}
-        for sample, exact in self._held[:most]:
+        for sample, exact in held:
             found = run(session, dict(sample))
             for index, band in enumerate(self._bands):
-                one, other = exact[band.output], found[band.output]
-                signal[index] += _power(band.of(one))
-                noise[index] += _power(band.of(one), band.of(other) if one.shape == other.shape else None)
+                signal[index] += _power(band.of(exact[band.output]))
+                noise[index] += _noise(band, exact, found)
             for output, counts in same.items():
                 if exact[output].shape == found[output].shape:
                     equal = exact[output].argmax(axis=-1) == found[output].argmax(axis=-1)
@@ -232,6 +250,12 @@ def _ranges(indices: np.ndarray) -> str:
 
 def _is_float(array: object) -> bool:
     return isinstance(array, np.ndarray) and array.dtype.kind == "f"
+
+
+def _noise(band: _Band, exact: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+    """Power of the difference; of another shape nothing is right."""
+    one, other = exact[band.output], found[band.output]
+    return _power(band.of(one), band.of(other) if one.shape == other.shape else None)
 
 
 def _power(exact: np.ndarray, found: np.ndarray | None = None) -> float:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from modelopt_cli.calibration.ranges import ObserverName
 from modelopt_cli.data.dataset import Sample
+from modelopt_cli.format import format_percent
 from modelopt_cli.passes.quantize.builder import Builder, Built
 from modelopt_cli.passes.quantize.group_times import group_times
 from modelopt_cli.passes.quantize.groups import Group
@@ -127,7 +128,15 @@ def _against(current: Built, other: Built, builder: Builder) -> LatencyCompariso
     return compare_latency(current.model, other.model, builder.sample, budget_s=VARIANT_S, outside=(0.0, CLEARLY))
 
 
-def gate(found: Search, model: ir.Model, sample: Sample, fallback: Callable[[], Built], budget_s: float) -> None:
+def gate(
+    found: Search,
+    model: ir.Model,
+    sample: Sample,
+    fallback: Callable[[], Built],
+    budget_s: float,
+    *,
+    worth: float | None = None,
+) -> None:
     """Go back to float (``fallback``: weights int8 in the file only) where integers are slower.
 
     Args:
@@ -136,13 +145,19 @@ def gate(found: Search, model: ir.Model, sample: Sample, fallback: Callable[[], 
         sample: What both are fed.
         fallback: Builds what replaces a loser.
         budget_s: Seconds for timing.
+        worth: Share of the float model's time that a result of poor fidelity must stay below; None where it is good.
     """
-    timed = compare_latency(model, found.built.model, sample, budget_s=budget_s, outside=(CLEARLY_FASTER, SLOWER))
+    enough = CLEARLY_FASTER if worth is None else min(CLEARLY_FASTER, worth)
+    timed = compare_latency(model, found.built.model, sample, budget_s=budget_s, outside=(enough, SLOWER))
     found.ratio = timed.ratio
     found.log.append(_line("integer against float", timed))
     if timed.ratio > SLOWER or timed.ratio_low > 1:
         found.built, found.plan, found.ratio = fallback(), Plan(frozenset(), float_only=True), 1.0
         found.log.append("integers are slower than float on this target: weights are int8 in the file only")
+    elif worth is not None and timed.ratio > worth:
+        found.built, found.plan, found.ratio = fallback(), Plan(frozenset(), float_only=True), 1.0
+        gain = f"{format_percent(1 - timed.ratio, digits=0)} less time"
+        found.log.append(f"integers lose too much of the outputs for {gain}: weights are int8 in the file only")
 
 
 def _without_losers(found: Search, builder: Builder, deadline: float) -> None:

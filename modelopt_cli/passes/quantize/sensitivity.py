@@ -62,6 +62,7 @@ def measure_groups(
     deadline: float,
     progress: Progress,
     also_without: bool = False,
+    only: Sequence[int] | None = None,
 ) -> list[GroupError]:
     """The error of each group alone, from the outputs backwards (errors made last are recovered from least).
 
@@ -74,14 +75,15 @@ def measure_groups(
         deadline: In the seconds of ``time.monotonic``; groups that it leaves no time for are left out.
         progress: Where to say how far it is.
         also_without: Also measure the plan without each group.
+        only: Indices of the judge's samples to look at; None for all.
     """
     found: list[GroupError] = []
     with progress.task("measuring groups", len(groups)) as advance:
         for group in reversed(groups):
             if time.monotonic() > deadline:
                 break
-            alone = judge.judge(_alone(group, builder, plan, dynamic))
-            others = judge.judge(builder.build(group.without(plan)).model) if also_without else None
+            alone = judge.judge(_alone(group, builder, plan, dynamic), only=only)
+            others = judge.judge(builder.build(group.without(plan)).model, only=only) if also_without else None
             found.append(GroupError(group, alone, others))
             advance(1)
     return found

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modelopt_cli.passes.quantize.builder import Built
-from modelopt_cli.passes.quantize.calibrated import _adopt
+from modelopt_cli.passes.quantize.calibrated import _adopt, samples_each
 from modelopt_cli.passes.quantize.groups import Group
 from modelopt_cli.passes.quantize.guard import Kept, Limits, keep_within
 from modelopt_cli.passes.quantize.output_error import BandError, OutputError, OutputJudge
@@ -163,3 +163,25 @@ def fed_product():
         y = MatMul (t, wm)
     }"""
     return model_from_text(text, **weights(w=(16, 8, 3, 3), wm=(16, 64)), shape=np.array([1, 16, 4096]))
+
+
+def test_the_samples_that_a_variant_errs_most_on_are_found():
+    model, data = two_heads(1), samples()
+    judge = OutputJudge(model, data)
+    other = run_pass(QuantizeStatic(budget=0), model, calibration=samples(2)).model
+    alone = [judge.judge(other, only=[index]).worst.sqnr_db for index in range(len(judge))]
+    worst = judge.noisiest(other, 3)
+    assert len(judge) == 8 and worst == sorted(worst)
+    assert judge.judge(other, only=range(8)) == judge.judge(other)
+    assert judge.judge(other, only=worst).worst.sqnr_db < judge.judge(other).worst.sqnr_db
+    assert int(np.argmin(alone)) in worst
+
+
+@pytest.mark.parametrize(
+    ("most_s", "expected"), [(10.0, 64), (0.9, 64), (0.605, 40), (0.28, 8), (0.01, 8), (0.0, 8), (-1.0, 8)]
+)
+def test_groups_are_measured_on_fewer_samples_where_time_is_short(most_s, expected):
+    """Or a model of many groups would be measured until no time is left to put any back: it ended all in float."""
+    times = 0.2 + 8 * 0.01, 0.2 + 64 * 0.01  # a session takes 0.2 s, a sample 10 ms
+    assert samples_each(times, (8, 64), most_s) == expected
+    assert samples_each((0.3, 0.3), (5, 5), most_s) == 5

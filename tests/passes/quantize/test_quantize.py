@@ -91,13 +91,16 @@ def chain(length):
     return model_from_text(text, w=np.eye(256, dtype=np.float32))
 
 
-@pytest.mark.parametrize(("lengths", "kept"), [((1, 8), False), ((8, 1), True)])
-def test_what_is_slower_than_float_is_undone(lengths, kept):
+@pytest.mark.parametrize(
+    ("lengths", "worth", "kept"),
+    [((1, 8), None, False), ((8, 1), None, True), ((8, 1), 0.85, True), ((8, 5), None, True), ((8, 5), 0.3, False)],
+)
+def test_what_is_slower_than_float_or_not_worth_its_error_is_undone(lengths, worth, kept):
     reference, candidate = map(chain, lengths)
     fallback = Built(reference, Regions({}, ()), ())
     plan = Plan(frozenset({"MatMul"}))
     search = Search(Built(candidate, Regions({}, ()), ()), plan)
-    gate(search, reference, {"x": np.ones((64, 256), np.float32)}, lambda: fallback, 0.5)
+    gate(search, reference, {"x": np.ones((64, 256), np.float32)}, lambda: fallback, 0.5, worth=worth)
     assert (search.built is not fallback) == kept
     assert search.plan == (plan if kept else Plan(frozenset(), float_only=True))
     assert "integer against float" in search.log[0]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import onnx_ir as ir
 from pydantic import Field
 
-from modelopt_cli.calibration.ranges import ObserverName
+from modelopt_cli.calibration.ranges import ObserverName, RangeRules
 from modelopt_cli.data.dataset import Dataset
 from modelopt_cli.format import format_db, format_percent
 from modelopt_cli.passes.base import Pass, PassContext, PassResult
@@ -22,7 +22,7 @@ from modelopt_cli.passes.quantize.groups import PRODUCTS, Group
 from modelopt_cli.passes.quantize.guard import COLLAPSED_DB, Kept, Limits, keep_within
 from modelopt_cli.passes.quantize.output_error import OutputError, OutputJudge
 from modelopt_cli.passes.quantize.plan import Plan, label
-from modelopt_cli.passes.quantize.range_choice import choose_ranges
+from modelopt_cli.passes.quantize.range_choice import choose_observer, choose_ranges
 from modelopt_cli.passes.quantize.search import AUTO_OBSERVERS, GATE_S, Search, gate
 from modelopt_cli.passes.quantize.sensitivity import DynamicAlone, GroupError, measure_groups
 from modelopt_cli.progress import Silent
@@ -121,6 +121,8 @@ class CalibratedPass(Pass):
         )
         if Limits().missed(kept.error):
             kept = _last_resort(kept, builder, judged)
+        elif kept.reverted:
+            kept = _with_ranges_anew(self._limits(), kept, judge, builder, judged, search.log)
         _adopt(search, kept)
         if kept.built is not search.built or kept.reverted:
             search.built, search.plan = kept.built, kept.plan
@@ -212,6 +214,32 @@ def _last_resort(kept: Kept, builder: Builder, judged: Callable[[Built], OutputE
         if not limits.missed(kept.error):
             break
     return kept
+
+
+def _with_ranges_anew(
+    limits: Limits,
+    kept: Kept,
+    judge: OutputJudge,
+    builder: Builder,
+    judged: Callable[[Built], OutputError],
+    log: list[str],
+) -> Kept:
+    """The rule for ranges chosen again without the groups that went back: what clipped for their sake need not clip.
+
+    What clips least is what unseen samples lose least by.
+    """
+    before = kept.plan.ranges
+    again: list[str] = []
+    rules = RangeRules(choose_observer(judge, builder, kept.plan, again))
+    if before is None or rules.observer == before.observer:
+        return kept
+    plan = replace(kept.plan, ranges=rules)
+    built = builder.build(plan, final=True)
+    error = judged(built)
+    if limits.missed(error):
+        return kept
+    log += [f"{line}, without the groups that went back" for line in again]
+    return Kept(built, plan, error, kept.reverted, holds=True)
 
 
 def _adopt(search: Search, kept: Kept) -> None:

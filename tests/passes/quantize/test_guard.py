@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from modelopt_cli.calibration.ranges import RangeRules
+from modelopt_cli.passes.quantize import calibrated
 from modelopt_cli.passes.quantize.builder import Built
-from modelopt_cli.passes.quantize.calibrated import _adopt, samples_each
+from modelopt_cli.passes.quantize.calibrated import _adopt, _with_ranges_anew, samples_each
 from modelopt_cli.passes.quantize.groups import Group
 from modelopt_cli.passes.quantize.guard import Kept, Limits, keep_within
 from modelopt_cli.passes.quantize.output_error import BandError, OutputError, OutputJudge
@@ -185,3 +187,25 @@ def test_groups_are_measured_on_fewer_samples_where_time_is_short(most_s, expect
     times = 0.2 + 8 * 0.01, 0.2 + 64 * 0.01  # a session takes 0.2 s, a sample 10 ms
     assert samples_each(times, (8, 64), most_s) == expected
     assert samples_each((0.3, 0.3), (5, 5), most_s) == 5
+
+
+@pytest.mark.parametrize(("found_db", "observer"), [(18.0, "minmax"), (3.0, "mse")])
+def test_ranges_are_chosen_again_without_the_groups_that_went_back(found_db, observer, monkeypatch):
+    def chosen(judge, builder, plan, log):
+        log.append("ranges by minmax: 18.0 dB")
+        return "minmax"
+
+    class Builds:
+        def build(self, plan, final):
+            return plan
+
+    monkeypatch.setattr(calibrated, "choose_observer", chosen)
+    plan = Plan(frozenset({"Conv"}), ranges=RangeRules("mse"))
+    kept = Kept(plan, plan, OutputError((BandError("y", "", 11.0),)), (Group("a", ("Conv",), ("a",), "static"),), True)
+    log = []
+    again = _with_ranges_anew(
+        Limits(), kept, None, Builds(), lambda _: OutputError((BandError("y", "", found_db),)), log
+    )
+    assert again.plan.ranges.observer == observer
+    assert again.reverted == kept.reverted and again.holds
+    assert bool(log) == (observer == "minmax")

@@ -33,7 +33,8 @@ GUARD_S = 45.0  # for groups that go back to float; a model that keeps its outpu
 MEASURING_SHARE = 0.4  # of that, for which groups those should be, if fewer samples make that possible
 LEFT_FOR_ATTEMPTS = 0.3  # of that, whatever measuring takes
 LEAST_JUDGED = 2  # samples that each group alone is judged on, those of most noise
-WORTH = 0.85  # of the float model's time: what had to leave int8 to keep its outputs is still near the limit
+POOR_DB = 20.0  # what had to leave int8 for its outputs, and keeps less than this all the same,
+WORTH = 0.85  # has to stay below this share of the float model's time
 NAMED = 3  # groups that a line of the report names
 
 
@@ -127,7 +128,8 @@ class CalibratedPass(Pass):
         if kept.built is not search.built or kept.reverted:
             search.built, search.plan = kept.built, kept.plan
             if self._measuring_s(ctx.target) and not kept.plan.float_only:
-                gate(search, builder.float_model(), builder.sample, builder.weights_only, GATE_S, worth=WORTH)
+                worth = WORTH if kept.error.worst.sqnr_db < POOR_DB else None
+                gate(search, builder.float_model(), builder.sample, builder.weights_only, GATE_S, worth=worth)
 
     def _explained(
         self,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from modelopt_cli.graph.shapes import Element, Elements, ShapeArithmetic, dimensions
+from modelopt_cli.graph.arithmetic import ShapeArithmetic
+from modelopt_cli.graph.shapes import Element, Elements, dimensions
 
 MAX_STEPS = 8
 _ROWS = ("Gather", "GatherElements")  # of a table, by position: as many as there are indices

@@ -255,7 +255,9 @@ def _checked(proto: onnx.ModelProto, where: str, path: Path | None = None) -> ir
     else:
         with temporary_file(lambda file: _write_lean(proto, file)) as lean:
             if lean is None:
-                raise ModelError("there is no room for temporary files", where=where, hint="TMPDIR=DIR")
+                raise ModelError(
+                    "there is no room for temporary files", where=where, hint="name a folder with room: TMPDIR=DIR"
+                )
             _check_model(str(lean), where)
     return _deserialize(proto, mapping, where)
 

@@ -42,7 +42,7 @@ def take_weights(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, mmap.mmap | N
     message: one tensor of the old one, however small, would keep all of it in memory.
     """
     sizes = ((tensor, len(tensor.raw_data)) for tensor in proto.graph.initializer if tensor.HasField("raw_data"))
-    found = [(tensor, size) for tensor, size in sizes if _is_large(size) and _is_whole(tensor, size)]
+    found = [(tensor, size) for tensor, size in sizes if is_large(size) and _is_whole(tensor, size)]
     if not worth_mapping(sum(size for _, size in found)):
         return proto, None
     large = [tensor for tensor, _ in found]
@@ -99,7 +99,7 @@ def _is_movable(value: ir.Value) -> bool:
     tensor = value.const_value
     if tensor is None or isinstance(tensor, MappedTensor | ir.ExternalTensor):
         return False
-    return is_native(tensor.dtype) and _is_large(tensor.nbytes)
+    return is_native(tensor.dtype) and is_large(tensor.nbytes)
 
 
 def _is_whole(tensor: onnx.TensorProto, size: int) -> bool:
@@ -109,7 +109,8 @@ def _is_whole(tensor: onnx.TensorProto, size: int) -> bool:
     return bool(size == math.prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize)
 
 
-def _is_large(size: int) -> bool:
+def is_large(size: int) -> bool:
+    """Whether a tensor of so many bytes is worth a piece of a file of its own."""
     return size >= LEAST_TENSOR_BYTES
 
 

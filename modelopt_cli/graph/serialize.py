@@ -17,9 +17,8 @@ import onnx
 import onnx_ir as ir
 
 from modelopt_cli.graph.external import weights_apart
-from modelopt_cli.graph.mapped import is_native
+from modelopt_cli.graph.mapped import is_large, is_native
 
-APART_BYTES = 64 << 10  # of a tensor that is worth a piece of its own
 LENGTH_DELIMITED = 2  # wire type of messages and bytes
 
 Piece: TypeAlias = "bytes | memoryview"
@@ -122,7 +121,7 @@ def _varint(number: int) -> bytes:
 
 def _is_apart(tensor: ir.TensorProtocol) -> bool:
     known = isinstance(tensor, ir.Tensor | ir.ExternalTensor)  # others know better how they are written
-    return known and tensor.nbytes >= APART_BYTES and is_native(tensor.dtype)
+    return known and is_large(tensor.nbytes) and is_native(tensor.dtype)
 
 
 def _raw(tensor: ir.TensorProtocol) -> memoryview:

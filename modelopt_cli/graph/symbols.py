@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
+from modelopt_cli.graph.arithmetic import ShapeArithmetic, product, quotient
 from modelopt_cli.graph.bounds import settled
-from modelopt_cli.graph.shapes import Elements, ShapeArithmetic, broadcast, dimensions, product, quotient
+from modelopt_cli.graph.shapes import Elements, broadcast, dimensions
 
 Follow = Callable[[ShapeArithmetic, ir.Node], Elements | None]
 

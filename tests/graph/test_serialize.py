@@ -98,7 +98,7 @@ def test_types_of_inner_tensors_can_be_left_out() -> None:
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_the_order_of_an_array_in_memory_does_not_matter(order: str) -> None:
-    array = np.asarray(np.arange(130 * 130, dtype=np.float32).reshape(LARGE), order=order)  # type: ignore[call-overload]
+    array = np.asarray(np.arange(130 * 130, dtype=np.float32).reshape(LARGE), order=order)
     model = model_from_text(HEAD + "g (float[1,130] x) => (float[1,130] y) { y = MatMul(x, w) }", w=array)
     read = onnx.load_from_string(serialize(model).join())
     assert np.array_equal(onnx.numpy_helper.to_array(read.graph.initializer[0]), array)

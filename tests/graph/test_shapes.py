@@ -6,17 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelopt_cli.graph.arithmetic import ShapeArithmetic, product, quotient
 from modelopt_cli.graph.io import model_bytes
-from modelopt_cli.graph.shapes import (
-    Elements,
-    ShapeArithmetic,
-    dimensions,
-    infer_shapes,
-    product,
-    quotient,
-    static_shape,
-    without_weights,
-)
+from modelopt_cli.graph.shapes import Elements, dimensions, infer_shapes, static_shape, without_weights
 from modelopt_cli.testing import model_from_text
 
 

@@ -11,7 +11,7 @@ from modelopt_cli.calibration.memory import WorkingMemory
 from modelopt_cli.data.files import open_dataset
 from modelopt_cli.errors import PassError
 from modelopt_cli.graph.io import SourceModel, load_model
-from modelopt_cli.passes.quantize.patches import rounding_bytes
+from modelopt_cli.passes.quantize.patches import largest_moment_bytes, rounding_bytes
 from modelopt_cli.pipeline import preflight
 from modelopt_cli.pipeline.options import CompressOptions
 from modelopt_cli.pipeline.preflight import SEARCHED, Estimate, check_memory, estimate, expectation
@@ -48,6 +48,16 @@ def test_second_moments_count_where_weights_are_rounded_by_them(source: SourceMo
     rounded, fused = (expected(source, recipe, calib=calib).memory_bytes for recipe in ("int8", "fuse"))
     assert rounded - fused == pytest.approx(moments + matrices, rel=0.5)
     assert rounding_bytes(source.model.graph, WorkingMemory(0.1)) == (round(0.15 * 2**20), matrices)
+
+
+def test_moments_and_what_is_alive_between_layers_count_where_weights_are_pruned(
+    source: SourceModel, samples: Path
+) -> None:
+    calib = samples / "digits_resnet" / "calib.npz"
+    largest = largest_moment_bytes(source.model.graph)
+    assert largest == 4 * 576**2
+    pruned, fused = (expected(source, recipe, calib=calib).memory_bytes for recipe in ("prune-50", "fuse"))
+    assert pruned - fused > 10 * largest
 
 
 def test_a_model_that_cannot_fit_is_refused(source: SourceModel) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.graph import edit
-from modelopt_cli.graph.shapes import Elements, ShapeArithmetic, dimensions
+from modelopt_cli.graph.arithmetic import ShapeArithmetic
+from modelopt_cli.graph.shapes import Elements, dimensions
 
 MAX_GROUP_ELEMENTS = 1 << 20  # of dimensions that a Reshape mixes: they are written out to see what becomes of them
 

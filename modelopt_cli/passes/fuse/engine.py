@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.graph import edit
-from modelopt_cli.graph.shapes import ShapeArithmetic
+from modelopt_cli.graph.arithmetic import ShapeArithmetic
 from modelopt_cli.passes.base import Skip
 
 M = TypeVar("M")

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.graph import edit
-from modelopt_cli.graph.shapes import ShapeArithmetic
+from modelopt_cli.graph.arithmetic import ShapeArithmetic
 from modelopt_cli.passes.fuse.affine import as_float, rounded
 from modelopt_cli.passes.fuse.axes import ONE, ZERO, Refusal, Vector, after
 from modelopt_cli.passes.fuse.engine import Editor

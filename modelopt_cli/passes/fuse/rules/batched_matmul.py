@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from modelopt_cli.graph import edit
-from modelopt_cli.graph.shapes import Element, Elements, dimensions, product, rank
+from modelopt_cli.graph.arithmetic import product
+from modelopt_cli.graph.shapes import Element, Elements, dimensions, rank
 from modelopt_cli.passes.fuse.engine import Editor, Rule
 from modelopt_cli.passes.fuse.pattern import made_by
 

@@ -24,7 +24,7 @@ class Found:
 class SqueezeBeforeTranspose(Rule[Found]):
     """Where it meets the Reshape that made them, and patterns of fewer axes are known again; tf2onnx's Einsum has them.
 
-    Reshape(Transpose(x: [a, b, 1, c], [0, 2, 1, 3]), [a, b, c]) -> Transpose(Reshape(x, [a, b, c]), [0, 1, 2])
+    Reshape(Transpose(x: [a, b, c, 1], [0, 2, 1, 3]), [a, c, b]) -> Transpose(Reshape(x, [a, b, c]), [0, 2, 1])
     """
 
     name = "squeeze-before-transpose"

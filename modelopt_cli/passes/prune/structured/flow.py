@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from modelopt_cli.graph.arithmetic import ShapeArithmetic
 from modelopt_cli.graph.edit import add_weight, constant, replace_weight
-from modelopt_cli.graph.shapes import Elements, ShapeArithmetic, dimensions, infer_shapes
+from modelopt_cli.graph.shapes import Elements, dimensions, infer_shapes
 from modelopt_cli.passes.prune.structured.channels import Axes, Axis, Channels
 
 Use = tuple[ir.Node, int]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modelopt_cli.cli.options import ModelsArgument, OptionalRecipe, RunFlags, parse_shapes, with_run_flags
+from modelopt_cli.cli.options import ModelsArgument, OptionalRecipe, RunFlags, parse_dims, parse_shapes, with_run_flags
 from modelopt_cli.errors import UsageError
 
 
@@ -24,6 +24,12 @@ def fuse(
         list[str] | None,
         typer.Option("--pin", metavar="NAME=1x128", help="Fix the shape of an input: the result takes no other."),
     ] = None,
+    name_dims: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name-dims", metavar="NAME=batch,seq", help="Name dimensions of an input; equal names are equal sizes."
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print what each rule did, what it nearly did, and why not.")
     ] = False,
@@ -34,13 +40,13 @@ def fuse(
     from modelopt_cli.cli.run import read_recipe, recipe_of_flags, run_recipe
 
     if recipe is not None:
-        for flag, value in {"only": only, "skip": skip, "pin": pin}.items():
+        for flag, value in {"only": only, "skip": skip, "pin": pin, "name-dims": name_dims}.items():
             if value:
                 message = f"--{flag} and --recipe say the same thing twice"
                 raise UsageError(message, where=f"--{flag}", hint="use --set with a recipe")
     if explain and flags.as_json:
         raise UsageError("the JSON report has all of it", where="--explain", hint="leave it out with --json")
-    settings = {"name": "fuse", "steps": _steps(only, skip, pin)}
+    settings = {"name": "fuse", "steps": _steps(only, skip, _io_steps(pin, name_dims))}
     chosen = recipe_of_flags(settings, flags) if recipe is None else read_recipe(recipe, flags).family("fuse")
     if explain:
         from modelopt_cli.cli.render_fuse import explain_lines
@@ -50,9 +56,15 @@ def fuse(
         run_recipe(models, chosen, recipe, flags)
 
 
-def _steps(only: list[str] | None, skip: list[str] | None, pin: list[str] | None) -> list[dict[str, Any]]:
-    options = {name: rules for name, rules in {"only": only, "skip": skip}.items() if rules}
-    steps: list[dict[str, Any]] = [{"pass": "simplify", "with": options}, {"pass": "fuse", "with": options}]
+def _io_steps(pin: list[str] | None, name_dims: list[str] | None) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = []
+    if name_dims:
+        steps.append({"pass": "name-dims", "with": {"inputs": parse_dims(name_dims, "--name-dims")}})
     if pin:
-        steps.insert(0, {"pass": "pin-inputs", "with": {"shapes": parse_shapes(pin, "--pin")}})
+        steps.append({"pass": "pin-inputs", "with": {"shapes": parse_shapes(pin, "--pin")}})
     return steps
+
+
+def _steps(only: list[str] | None, skip: list[str] | None, first: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    options = {name: rules for name, rules in {"only": only, "skip": skip}.items() if rules}
+    return [*first, {"pass": "simplify", "with": options}, {"pass": "fuse", "with": options}]

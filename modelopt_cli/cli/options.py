@@ -248,6 +248,24 @@ def parse_shapes(texts: Sequence[str] | None, flag: str = "--shape") -> dict[str
     return shapes
 
 
+def parse_dims(texts: Sequence[str], flag: str) -> dict[str, list[int | str]]:
+    """``["ids=batch,seq", "x=batch,16"]`` -> ``{"ids": ["batch", "seq"], "x": ["batch", 16]}``.
+
+    Raises:
+        UsageError: Not of that form, or an input named twice.
+    """
+    found: dict[str, list[int | str]] = {}
+    for text in texts:
+        name, _, dims = text.rpartition("=")
+        words = [word.strip() for word in dims.split(",")]
+        if not name or not all(word.isidentifier() or (word.isascii() and word.isdigit()) for word in words):
+            raise UsageError(f"'{text}' does not name dimensions", where=flag, hint="NAME=batch,sequence")
+        if name in found:
+            raise UsageError(f"input '{name}' is named twice", where=flag)
+        found[name] = [int(word) if word.isdigit() else word for word in words]
+    return found
+
+
 def check_providers(names: Sequence[str] | None) -> tuple[str, ...]:
     """The providers asked for, each well formed; whether it is installed is found out when it is opened.
 

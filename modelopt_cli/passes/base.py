@@ -103,7 +103,7 @@ class Pass(BaseModel):
         effect: ``exact`` keeps outputs within rounding, and is checked for that; ``lossy`` may not.
         needs: What the runner must have before it starts.
         min_opset: The runner raises the model to at least this opset before the pass.
-        changes_io: Whether shapes of inputs and outputs may come out fixed that were not; see `input_shapes`.
+        changes_io: Whether dynamic dimensions of inputs and outputs may come out fixed (see `input_shapes`) or named.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -15,6 +15,7 @@ GROUP = "modelopt_cli.passes"
 
 BUILTIN: dict[str, str] = {
     "pin-inputs": "modelopt_cli.passes.fuse.pin_inputs:PinInputs",
+    "name-dims": "modelopt_cli.passes.fuse.name_dims:NameDims",
     "simplify": "modelopt_cli.passes.fuse.simplify:Simplify",
     "fuse": "modelopt_cli.passes.fuse.fuse:Fuse",
     "prune": "modelopt_cli.passes.prune.prune:Prune",

@@ -28,7 +28,7 @@ def interface(model: ir.Model) -> list[tuple[str, str, str, str]]:
 def _changed_interface(
     model: ir.Model, source: ir.Model, pinned: bool, halved: bool
 ) -> list[tuple[str, str, str, str]]:
-    """Inputs and outputs of one that the other lacks; fixed dimensions, and half of the bits, may be allowed."""
+    """Inputs and outputs of one that the other lacks; dynamic dimensions, and half of the bits, may differ."""
     now, was = interface(model), interface(source)
     if halved:
         names, single = _halved(model, source), str(ir.TensorType(ir.DataType.FLOAT))
@@ -50,13 +50,10 @@ def _halved(model: ir.Model, source: ir.Model) -> set[str]:
 
 
 def _fixes(before: ir.Shape | None, after: ir.Shape | None) -> bool:
-    """Whether every dimension is what it was, or a number where there was none."""
+    """Whether every dimension is what it was, or was dynamic before: it may have a size now, or another name."""
     if before is None or after is None or len(before) != len(after):
         return False
-    return all(
-        old == new or (isinstance(new, int) and not isinstance(old, int))
-        for old, new in zip(before, after, strict=True)
-    )
+    return all(old == new or not isinstance(old, int) for old, new in zip(before, after, strict=True))
 
 
 def check_structure(model: ir.Model, step: str) -> None:
@@ -89,7 +86,7 @@ def check_result(
         model: The result.
         source: The model the user gave.
         sample: Inputs to run it on.
-        pinned: Whether a pass declared that it fixes dimensions of inputs and outputs.
+        pinned: Whether a pass declared that it fixes or names dimensions of inputs and outputs.
         halved: Whether a pass declared that float32 inputs and outputs may take half of the bits.
 
     Raises:

@@ -50,6 +50,21 @@ def test_inputs_are_pinned(cli: Callable[..., Any], tmp_path: Path) -> None:
     assert refused.code == 2 and "--pin" in refused.err
 
 
+def test_dimensions_of_inputs_are_named(cli: Callable[..., Any], tmp_path: Path) -> None:
+    source, out = tmp_path / "m.onnx", tmp_path / "o.onnx"
+    save_model(
+        model_from_text("g (float[a,b] x, float[c,d,4] z) => (float[a,b] y, float[c,d,4] v) { y = Abs(x) v = Abs(z) }"),
+        source,
+    )
+    assert cli("fuse", source, "-o", out, "--name-dims", "x=n,seq", "--name-dims", "z=n,seq,4", *QUICK).code == 0
+    assert [str(value.shape) for value in load_model(out).model.graph.inputs] == ["[n,seq]", "[n,seq,4]"]
+    for wrong in ("x=1x4", "x", "=n", "x=n,,m", "x=n,2a"):
+        refused = cli("fuse", source, "-o", out, "--name-dims", wrong)
+        assert refused.code == 2 and "--name-dims" in refused.err
+    assert cli("fuse", source, "-o", out, "--name-dims", "x=n,m", "--name-dims", "x=n,m").code == 2
+    assert cli("fuse", source, "-o", out, "--name-dims", "x=n,m", "--recipe", "fuse").code == 2
+
+
 def test_diff_says_what_differs_and_whether_outputs_do(cli: Callable[..., Any], tmp_path: Path) -> None:
     a, fused, other = net(tmp_path / "a.onnx"), tmp_path / "f.onnx", net(tmp_path / "b.onnx", scale=3)
     assert cli("fuse", a, "-o", fused, *QUICK).code == 0

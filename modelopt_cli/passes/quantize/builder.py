@@ -17,6 +17,7 @@ from modelopt_cli.data.dataset import Dataset, Sample
 from modelopt_cli.graph.edit import drop_unread_weights, forget_names
 from modelopt_cli.graph.residual import residuals_to_add, residuals_to_sum
 from modelopt_cli.passes.base import PassResult
+from modelopt_cli.passes.quantize.attention import spelled, write_attention_parts
 from modelopt_cli.passes.quantize.grids import assign_grids, calibrated_values, tensors_to_calibrate
 from modelopt_cli.passes.quantize.groups import Group, all_groups, static_groups
 from modelopt_cli.passes.quantize.kinds import has_weight
@@ -143,6 +144,11 @@ class Builder:
         """Whether there is a SiLU that may be one float operator."""
         return self._contrib and any(in_silu(node) for node in self._model.graph)
 
+    @property
+    def has_attention(self) -> bool:
+        """Whether there is an Attention that may be written as its parts."""
+        return any(spelled(node) is not None for node in self._model.graph)
+
     def calibrate(self, plan: Plan, *, roughly: bool = False) -> None:
         """Collect the ranges of a plan's tensors that are not known yet, by all observers.
 
@@ -230,6 +236,8 @@ class Builder:
             return Built(clone, regions, ())
         rest = None if static_only else self._rest
         extra = rest(clone, plan, final) if rest is not None else PassResult(clone, 0)
+        if plan.attention_parts:
+            write_attention_parts(clone.graph)
         residuals_to_sum(clone, self._residuals)
         stored = store_weights_as_int8(clone.graph, None if rounding is None else partial(_rounded, rounding))
         drop_unread_weights(clone.graph)

@@ -34,6 +34,7 @@ class Plan:
         float_only: Nothing runs as integers, at run time neither: weights are int8 in the file only. What a search
             falls back to where integers are slower than float.
         ranges: How the range of each tensor follows from its values; None as long as nothing was chosen.
+        attention_parts: Attention is written as its float parts instead of the operator.
     """
 
     ops: frozenset[str]
@@ -45,6 +46,7 @@ class Plan:
     float_products: frozenset[str] = frozenset()
     float_only: bool = False
     ranges: RangeRules | None = None
+    attention_parts: bool = False
 
     def allows(self, node: ir.Node) -> bool:
         """Whether the names and types allow this node."""
@@ -79,6 +81,7 @@ class Plan:
             "float_products": sorted(self.float_products),
             "float_only": self.float_only,
             "ranges": None if self.ranges is None else self.ranges.to_json(),
+            "attention_parts": self.attention_parts,
         }
 
     @classmethod
@@ -94,6 +97,7 @@ class Plan:
             float_products=frozenset(fields.get("float_products", ())),
             float_only=bool(fields.get("float_only", False)),
             ranges=None if fields.get("ranges") is None else RangeRules.from_json(fields["ranges"]),
+            attention_parts=bool(fields.get("attention_parts", False)),
         )
 
 

@@ -117,6 +117,7 @@ def _joined(together: Plan, start: Plan, plan: Plan) -> Plan:
         ops=(together.ops - (start.ops - plan.ops)) | (plan.ops - start.ops),
         min_macs=min(together.min_macs, plan.min_macs),
         min_channels=min(together.min_channels, plan.min_channels),
+        attention_parts=together.attention_parts or plan.attention_parts,
     )
 
 
@@ -202,7 +203,7 @@ def _losers(found: Search, builder: Builder) -> list[list[Group]]:
 
 
 def _variants(found: Search, builder: Builder) -> list[tuple[str, Plan]]:
-    """Plans that differ from the current one in one operator type, the most data first."""
+    """Plans that differ from the current one in one operator type or its form, the most data first."""
     work: dict[str, int] = {}
     for what in found.built.regions.integer.values():
         if what.kind not in ("multiply", *_FREE):
@@ -220,7 +221,10 @@ def _variants(found: Search, builder: Builder) -> list[tuple[str, Plan]]:
         variants.append(("small Conv, Gemm and MatMul as integers too", smaller))
     variants.append(("Conv of few channels as integers", replace(found.plan, min_channels=0)))
     here = _nodes(found.plan, builder)
-    return [(label, plan) for label, plan in variants if _nodes(plan, builder) != here]
+    variants = [(label, plan) for label, plan in variants if _nodes(plan, builder) != here]
+    if builder.has_attention and not found.plan.attention_parts:
+        variants.append(("Attention as its parts", replace(found.plan, attention_parts=True)))
+    return variants
 
 
 def _nodes(plan: Plan, builder: Builder) -> set[ir.Node]:

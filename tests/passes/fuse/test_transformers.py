@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from modelopt_cli.passes.fuse.fuse import Fuse
+from modelopt_cli.passes.fuse.name_dims import NameDims
 from modelopt_cli.passes.fuse.simplify import Simplify
 from modelopt_cli.targets.target import Target
 from modelopt_cli.testing import assert_same_outputs, op_types, run_pass
@@ -24,7 +25,7 @@ COUNTED = (*COUNTED, "IsNaN", "ReduceMean")
 EXPECTED: dict[str, tuple[dict[str, int], str]] = {
     "bert.old": ({"Attention": 1, "LayerNormalization": 3, "Gelu": 1}, ""),
     "bert.new": ({"Attention": 1, "LayerNormalization": 3, "Gelu": 1}, ""),
-    # tf2onnx gives each input names of its own for batch and length: the mask may be of another length
+    # tf2onnx gives each input names of its own for batch and length: the mask may be of another length (but see NAMED)
     "bert.tf": ({"Softmax": 1, "LayerNormalization": 3, "Gelu": 1}, "known shape"),
     "decoder.tf": ({"Softmax": 1, "LayerNormalization": 3, "Gelu": 1}, "known shape"),
     "gpt2.tf": ({"Attention": 1, "LayerNormalization": 3, "Gelu": 1}, ""),
@@ -44,6 +45,12 @@ EXPECTED: dict[str, tuple[dict[str, int], str]] = {
     "llama.new": ({"Softmax": 1, "RMSNormalization": 3, "RotaryEmbedding": 2}, ""),
     "llama_past.old": ({"Softmax": 1, "RMSNormalization": 3, "RotaryEmbedding": 2}, ""),
     "llama_past.new": ({"Softmax": 1, "RMSNormalization": 3, "RotaryEmbedding": 2}, ""),
+}
+
+
+NAMED: dict[str, dict[str, tuple[str | int, ...]]] = {
+    "bert.tf": {"ids": ("batch", "seq"), "mask": ("batch", "seq")},
+    "decoder.tf": {"ids": ("batch", "seq"), "hidden": ("batch", "seq", 16)},
 }
 
 
@@ -86,6 +93,16 @@ def test_a_layer_is_recognised_and_computes_the_same_for_every_size(name: str) -
     assert not reason or any(reason in each for each in reasons)
     for batch, length in sizes(model):
         assert_same_outputs(model, result.model, feeds(model, batch, length), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(NAMED))
+def test_what_inputs_share_may_be_said(name: str) -> None:
+    model = ir.load(FOLDER / f"{name}.onnx")
+    simple = run_pass(Simplify(), run_pass(NameDims(inputs=NAMED[name]), model).model).model
+    result = run_pass(Fuse(), simple).model
+    assert "Attention" in op_types(result) and "Softmax" not in op_types(result)
+    for batch, length in sizes(model):
+        assert_same_outputs(model, result, feeds(model, batch, length), rtol=1e-4, atol=1e-4)
 
 
 def test_what_needs_no_operator_of_onnxruntime_is_standard_onnx() -> None:

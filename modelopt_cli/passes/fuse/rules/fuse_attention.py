@@ -17,6 +17,7 @@ from modelopt_cli.passes.fuse.pattern import linear_in, made_by, only_made_for, 
 
 OPSET = 23
 LOW = -1e38  # the kernel gives 0 for a row of nothing but float32's lowest number, where a Softmax spreads over it
+NAMES = " (name-dims says which dimensions inputs share)"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class FuseAttention(Rule[Found]):
         if found.unlike is not None:
             return found.unlike
         if found.last is None:
-            return "its heads are not joined by a Transpose and a Reshape of known shape"
+            return f"its heads are not joined by a Transpose and a Reshape of known shape{NAMES}"
         for what, heads in (("queries", found.query), ("keys", found.key), ("values", found.value)):
             if heads is None:
                 return f"its {what} are not a projection split into heads, or their shape is not known"
@@ -171,10 +172,10 @@ def _unmade(found: Found) -> str | None:
         return None
     dims, batch = dimensions(found.mask), _leading(query.source)[0]
     if dims is None or len(dims) != 4 or dims[3] != key.length:
-        return "its mask is not known to have four dimensions, the last of them the keys"
+        return f"its mask is not known to have four dimensions, the last of them the keys{NAMES}"
     wanted = ((1, batch), (1, query.heads), (1, query.length))
     if any(size not in allowed for size, allowed in zip(dims[:3], wanted, strict=True)):
-        return "the shape of its mask is not known"
+        return f"the shape of its mask is not known{NAMES}"
     return None
 
 

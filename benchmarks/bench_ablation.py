@@ -54,6 +54,7 @@ VARIANTS: tuple[Variant, ...] = (
     ("no search behind second-order rounding", {}, lambda: patch.object(dynamic_rounding, "_searched", _unsearched)),
     ("static weights to the nearest step", {}, lambda: patch.object(builder, "round_products", _no_products)),
     ("no bias correction", {}, lambda: patch.object(Rounding, "bias_shift", lambda *_: None)),
+    ("added numbers not given back by biases", {}, lambda: patch.object(builder, "missing_offsets", lambda *_: {})),
     ("no smoothing", {}, lambda: patch.object(dynamic_matmul, "choose_scales", lambda *_, **__: None)),
     ("dynamic weights to the nearest step", {}, lambda: patch.object(dynamic_matmul, "round_product_weight", _nearest)),
 )

@@ -21,6 +21,7 @@ from modelopt_cli.passes.quantize.attention import spelled, write_attention_part
 from modelopt_cli.passes.quantize.grids import assign_grids, calibrated_values, tensors_to_calibrate
 from modelopt_cli.passes.quantize.groups import Group, all_groups, static_groups
 from modelopt_cli.passes.quantize.kinds import has_weight
+from modelopt_cli.passes.quantize.offsets import Missing, missing_offsets
 from modelopt_cli.passes.quantize.params import SMALLEST_SCALE, QuantParams
 from modelopt_cli.passes.quantize.patches import collect_patches, source_of
 from modelopt_cli.passes.quantize.plan import Plan, label
@@ -226,7 +227,7 @@ class Builder:
             clone.graph,
             partial(self._quantize_weight, reduced),
             reduce_range=self.scheme.reduce_range,
-            shift=rounding.bias_shift if rounding is not None else None,
+            shift=partial(_shift, rounding, missing_offsets(regions, grids, self.shapes)),
             float_bias=self.scheme.float_bias,
         )
         QdqWriter(clone.graph, regions, grids, weights).write()
@@ -332,6 +333,21 @@ class Builder:
                 array, axis=axis if self._per_channel else None, reduce_range=seven_bits
             )
         return self._weights[key]
+
+
+def _shift(
+    rounding: Rounding | None,
+    missing: Mapping[ir.Node, Missing],
+    node: ir.Node,
+    array: np.ndarray,
+    rounded: QuantizedWeight,
+) -> np.ndarray | None:
+    """What a bias makes up for: the rounding of the weight, and of what was added to the input."""
+    lost = None if rounding is None else rounding.bias_shift(node, array, rounded)
+    if node not in missing:
+        return lost
+    added = missing[node].shift(node, rounded.dequantize())
+    return added if lost is None else lost + added
 
 
 def _products(regions: Regions) -> dict[str, ir.Node]:

@@ -13,7 +13,7 @@ from modelopt_cli.passes.quantize.regions import Regions
 from modelopt_cli.targets.schemes import Scheme
 
 HARDSWISH_KNEE = 3.0  # HardSwish(x) = x * clip(x + 3, 0, 6) / 6 is 0 below -3 and x above 3
-ALIGN_STEPS = 16  # coarsen a grid to make a constant a whole number of steps only when that costs less than 1/16
+ALIGN_STEPS = 2  # make a constant a whole number of steps where it is at least two: a grid coarser by half at the most
 
 
 def tensors_to_calibrate(regions: Regions) -> list[str]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from modelopt_cli.pipeline.divergence import find_divergence
-from modelopt_cli.testing import model_from_text
+from modelopt_cli.testing import ArrayDataset, model_from_text
 
 TEXT = """g (float[1,4] x) => (float[1,4] y) {
     a = MatMul(x, w1)
@@ -22,29 +19,7 @@ TEXT = """g (float[1,4] x) => (float[1,4] y) {
 }"""
 
 
-@dataclass(frozen=True)
-class Data:
-    """A few samples."""
-
-    source: str = "test"
-    labels: None = None
-    batch_size: int = 1
-
-    def __len__(self) -> int:
-        return 3
-
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        rng = np.random.default_rng(0)
-        return iter([{"x": rng.uniform(0.5, 1, (1, 4)).astype(np.float32)} for _ in range(3)])
-
-    def take(self, count: int) -> Data:
-        return self
-
-    def extra(self, name: str) -> np.ndarray:
-        raise NotImplementedError
-
-    def digest(self) -> str:
-        return ""
+DATA = ArrayDataset({"x": np.random.default_rng(0).uniform(0.5, 1, (3, 4)).astype(np.float32)})
 
 
 def model(text: str = TEXT, **changed: np.ndarray) -> ir.Model:
@@ -55,7 +30,7 @@ def model(text: str = TEXT, **changed: np.ndarray) -> ir.Model:
 
 
 def test_the_same_model_nowhere() -> None:
-    found = find_divergence(model(), model(), Data())
+    found = find_divergence(model(), model(), DATA)
     assert found is not None
     assert found.first is None
     assert [each.tensor for each in found.tensors] == ["a", "b", "c", "d", "e", "y"]
@@ -64,7 +39,7 @@ def test_the_same_model_nowhere() -> None:
 
 @pytest.mark.parametrize(("weight", "tensor"), [("w1", "a"), ("w2", "d"), ("w3", "y")])
 def test_the_layer_that_was_damaged(weight: str, tensor: str) -> None:
-    found = find_divergence(model(), model(**{weight: np.eye(4, dtype=np.float32)}), Data())
+    found = find_divergence(model(), model(**{weight: np.eye(4, dtype=np.float32)}), DATA)
     assert found is not None
     assert found.first is not None
     assert found.first.tensor == tensor
@@ -75,7 +50,7 @@ def test_the_layer_that_was_damaged(weight: str, tensor: str) -> None:
 def test_a_tensor_that_was_rescaled_with_what_reads_it_loses_nothing() -> None:
     scales = np.float32([0.1, 1, 10, 3])
     first, second = (model().graph.initializers[name].const_value.numpy() for name in ("w1", "w2"))
-    found = find_divergence(model(), model(w1=first * scales, w2=second / scales[:, None]), Data())
+    found = find_divergence(model(), model(w1=first * scales, w2=second / scales[:, None]), DATA)
     assert found is not None
     assert found.tensors[0].sqnr_db < found.below_db
     assert found.first is None
@@ -87,7 +62,7 @@ def test_a_name_that_took_in_what_followed_is_no_divergence() -> None:
     weight = model().graph.initializers["w1"].const_value
     assert weight is not None
     text = TEXT.replace("    b = Mul(a, s)\n", "").replace("Relu(b)", "Relu(a)")
-    found = find_divergence(model(), model(text, w1=weight.numpy() * np.float32(3)), Data())
+    found = find_divergence(model(), model(text, w1=weight.numpy() * np.float32(3)), DATA)
     assert found is not None
     assert found.first is None
     assert min(each.sqnr_db for each in found.tensors) > 100
@@ -95,4 +70,4 @@ def test_a_name_that_took_in_what_followed_is_no_divergence() -> None:
 
 def test_models_without_a_shared_tensor() -> None:
     other = model_from_text("g (float[1,4] x) => (float[1,4] other) { other = Relu(x) }")
-    assert find_divergence(model(), other, Data()) is None
+    assert find_divergence(model(), other, DATA) is None

@@ -24,6 +24,7 @@ def need(wheel: str) -> None:
     try:
         version(wheel)
     except PackageNotFoundError:
+        # One onnxruntime wheel overwrites another's files: each has an environment of its own, where these run.
         pytest.skip(f"{wheel} is not installed here: make test-providers", allow_module_level=True)
 
 

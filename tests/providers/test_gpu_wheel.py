@@ -19,6 +19,7 @@ def without_libraries() -> None:
     from modelopt_cli.profiling.session import runtime
 
     if missing_library("CUDAExecutionProvider", runtime()) is None:
+        # Tested is what is said without them; with them, `make gpu` runs the providers themselves.
         pytest.skip("the libraries of CUDA are here: make gpu")
 
 

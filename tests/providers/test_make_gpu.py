@@ -12,6 +12,7 @@ from benchmarks import gpu
 
 def test_without_a_gpu_it_refuses_and_writes_nothing(root: Path) -> None:
     if not gpu.refusal():
+        # Tested is the refusal, which such a machine does not make.
         pytest.skip("there is a GPU here")
     before = gpu.RESULTS.exists()
     done = subprocess.run(["make", "gpu"], cwd=root, capture_output=True, text=True, check=False, timeout=60)

@@ -65,6 +65,7 @@ class Seen:
 def browser() -> str:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
+        # A browser is 400 MB and not of the package index; what the page holds is tested as text without it.
         pytest.skip("no chromium on this machine")
     return found
 

@@ -1,4 +1,4 @@
-"""Dimensions of a model's inputs, and what stands for them everywhere else: for passes that change what is declared."""
+"""What a model declares of its inputs' dimensions, written anew there and wherever else a dimension's name occurs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,38 @@ from collections.abc import Iterator, Mapping, Sequence
 import onnx_ir as ir
 
 from modelopt_cli.errors import UsageError
+from modelopt_cli.graph import diff
 
 
-def find_input(model: ir.Model, name: str, where: str) -> ir.Value:
-    """The input of this name.
+def declare(model: ir.Model, shapes: Mapping[str, Sequence[int | str]], where: str) -> int:
+    """Give inputs other shapes, in place; returns how many edits that were.
+
+    Args:
+        model: What is edited; a named dimension of an input becomes what stands in its place everywhere.
+        shapes: By input: a size or a name for each dimension.
+        where: The pass that asks, for messages.
 
     Raises:
-        UsageError: There is none; ``where`` says which pass wanted it.
+        UsageError: There is no such input, it has another rank or other fixed sizes, or one dimension would become two.
     """
+    before, original = diff.items(model), model.clone()
+    dims: dict[str, int | str] = {}
+    inputs = {name: _input(model, name, where) for name in shapes}
+    for name, shape in shapes.items():
+        for symbol, new in _substitutes(inputs[name], shape, where):
+            if dims.setdefault(symbol, new) != new:
+                raise UsageError(f"dimension '{symbol}' is to be {dims[symbol]} and {new}", where=where)
+    for value in _values(model):
+        if value.shape is not None and any(_symbol(dim) in dims for dim in value.shape):
+            value.shape = ir.Shape([dims.get(_symbol(dim), dim) for dim in value.shape])
+    for name, shape in shapes.items():
+        inputs[name].shape = ir.Shape(shape)
+    changed = diff.count_edits(before, diff.items(model))
+    del original  # kept until here: items are compared by the identity of its tensors
+    return changed
+
+
+def _input(model: ir.Model, name: str, where: str) -> ir.Value:
     names = [value.name or "" for value in model.graph.inputs]
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
@@ -24,12 +48,8 @@ def find_input(model: ir.Model, name: str, where: str) -> ir.Value:
     return model.graph.inputs[names.index(name)]
 
 
-def substitutes(value: ir.Value, shape: Sequence[int | str], where: str) -> Iterator[tuple[str, int | str]]:
-    """The named dimensions of an input with what a shape has in their place.
-
-    Raises:
-        UsageError: The shape has another rank, or other fixed sizes.
-    """
+def _substitutes(value: ir.Value, shape: Sequence[int | str], where: str) -> Iterator[tuple[str, int | str]]:
+    """The named dimensions of an input with what a shape has in their place."""
     declared = value.shape
     if declared is None:
         return
@@ -41,15 +61,6 @@ def substitutes(value: ir.Value, shape: Sequence[int | str], where: str) -> Iter
     for old, new in zip(declared, shape, strict=True):
         if symbol := _symbol(old):
             yield symbol, new
-
-
-def substitute(model: ir.Model, dims: Mapping[str, int | str], inputs: Mapping[str, Sequence[int | str]]) -> None:
-    """Write other dimensions for named ones, wherever these occur, and whole shapes for some inputs; in place."""
-    for value in _values(model):
-        if value.shape is not None and any(_symbol(dim) in dims for dim in value.shape):
-            value.shape = ir.Shape([dims.get(_symbol(dim), dim) for dim in value.shape])
-    for name, shape in inputs.items():
-        find_input(model, name, "").shape = ir.Shape(shape)
 
 
 def _symbol(dim: int | ir.SymbolicDim) -> str:

@@ -8,9 +8,8 @@ import onnx_ir as ir
 from pydantic import Field
 
 from modelopt_cli.errors import UsageError
-from modelopt_cli.graph import diff
 from modelopt_cli.passes.base import Pass, PassContext, PassResult
-from modelopt_cli.passes.fuse.inputs import find_input, substitute, substitutes
+from modelopt_cli.passes.fuse.inputs import declare
 
 Dim = Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 
@@ -43,22 +42,11 @@ class NameDims(Pass):
         """Write the names in place.
 
         Raises:
-            UsageError: There is no such input, it has other dimensions, one would have two names, or a size is not
-                fixed yet.
+            UsageError: A size is not fixed yet, or see `declare`.
         """
-        before, original = diff.items(model), model.clone()
-        names: dict[str, int | str] = {}
-        for name, dims in self.inputs.items():
-            value = find_input(model, name, self.name)
-            for symbol, new in substitutes(value, dims, self.name):
-                if names.setdefault(symbol, new) != new:
-                    message = f"dimension '{symbol}' is named '{names[symbol]}' and '{new}'"
-                    raise UsageError(message, where=self.name)
-            for old, new in zip(value.shape or (), dims, strict=False):
+        for value in model.graph.inputs:
+            for old, new in zip(value.shape or (), self.inputs.get(str(value.name), ()), strict=False):
                 if isinstance(new, int) and not isinstance(old, int):
-                    message = f"dimension '{old}' of input '{name}' is dynamic and cannot be named {new}"
+                    message = f"dimension '{old}' of input '{value.name}' is dynamic and cannot be named {new}"
                     raise UsageError(message, where=self.name, hint="pin-inputs fixes sizes")
-        substitute(model, names, self.inputs)
-        changed = diff.count_edits(before, diff.items(model))
-        del original  # kept until here: items are compared by the identity of its tensors
-        return PassResult(model, changed)
+        return PassResult(model, declare(model, self.inputs, self.name))

@@ -8,10 +8,8 @@ from typing import Annotated, ClassVar, Literal
 import onnx_ir as ir
 from pydantic import Field
 
-from modelopt_cli.errors import UsageError
-from modelopt_cli.graph import diff
 from modelopt_cli.passes.base import Pass, PassContext, PassResult
-from modelopt_cli.passes.fuse.inputs import find_input, substitute, substitutes
+from modelopt_cli.passes.fuse.inputs import declare
 
 Size = Annotated[int, Field(ge=1)]
 
@@ -45,17 +43,6 @@ class PinInputs(Pass):
         """Fix the shapes in place.
 
         Raises:
-            UsageError: There is no such input, or it has other dimensions.
+            UsageError: See `declare`.
         """
-        before, original = diff.items(model), model.clone()
-        sizes: dict[str, int | str] = {}
-        for name, shape in self.shapes.items():
-            for symbol, size in substitutes(find_input(model, name, self.name), shape, self.name):
-                if sizes.setdefault(symbol, size) != size:
-                    raise UsageError(
-                        f"dimension '{symbol}' is pinned to {sizes[symbol]} and to {size}", where=self.name
-                    )
-        substitute(model, sizes, self.shapes)
-        changed = diff.count_edits(before, diff.items(model))
-        del original  # kept until here: items are compared by the identity of its tensors
-        return PassResult(model, changed)
+        return PassResult(model, declare(model, self.shapes, self.name))

@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_refused(inputs: dict[str, tuple[str | int, ...]], 
 
 def test_one_dimension_has_one_name() -> None:
     text = "g (float[n] x, float[n] z) => (float[n] y) { y = Add(x, z) }"
-    with pytest.raises(UsageError, match="dimension 'n' is named 'a' and 'b'"):
+    with pytest.raises(UsageError, match="dimension 'n' is to be a and b"):
         run_pass(NameDims(inputs={"x": ("a",), "z": ("b",)}), model_from_text(text))
 
 

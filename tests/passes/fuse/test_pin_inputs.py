@@ -44,7 +44,7 @@ def test_nothing_is_pinned_by_default() -> None:
         ({"xs": (2, 3)}, "did you mean 'x'"),
         ({"x": (2, 3, 4)}, "is batchxseq and cannot be 2x3x4"),
         ({"w": (3,)}, "is 2 and cannot be 3"),
-        ({"x": (2, 3), "z": (4, 3)}, "dimension 'batch' is pinned to 2 and to 4"),
+        ({"x": (2, 3), "z": (4, 3)}, "dimension 'batch' is to be 2 and 4"),
     ],
 )
 def test_what_does_not_fit_is_refused(pinned: dict[str, tuple[int, ...]], message: str) -> None:
